@@ -1,0 +1,35 @@
+# `make demo` and `make test` do all set-up themselves on a bare machine and skip it when it is done.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# Without an NVIDIA driver this exact torch comes first: other versions pull gigabytes of CUDA packages.
+CPU_TORCH := torch==2.13.0
+
+.PHONY: demo test lint unit setup clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3  # the first pip to know --group is 25.1
+	command -v nvidia-smi >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CPU_TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable '.[video,train]'
+	touch $@
+
+demo: setup
+	$(BIN)/foveate chat examples/shapes.png "How many objects are there?"
+
+test: lint unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+unit: setup
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
