@@ -1,0 +1,325 @@
+"""The contract of the room: one `VisionLanguageModel`, whatever family the checkpoint is of.
+
+Owns the data classes that travel between rooms and the steps shared by all families: prepare, encode in batches,
+merge, reference forward, reference generate. Knows no requests, no scheduling, no HTTP. What differs between
+families (token counts, pixel processing, feature packing, positions) is in `families/`, one file each.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from foveate.errors import PromptError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import PIL.Image
+
+    from foveate.models.attention import AttentionState
+    from foveate.models.parts.salience import SalienceTap
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualGrid:
+    """What one image becomes, known from its size alone, before anything is encoded.
+
+    Attributes:
+        tokens: visual tokens the language model will see, separators included.
+        rows, cols: layout of the main grid in tokens (for tiled families: of the tiles' area).
+        tiles: (rows, cols) in tokens of every tower input, in the order they are encoded.
+        pixel_width, pixel_height: size of the image after resizing, in pixels.
+        extra: separators (such as LLaVA-NeXT's newline) counted in `tokens`.
+    """
+
+    tokens: int
+    rows: int
+    cols: int
+    tiles: tuple[tuple[int, int], ...]
+    pixel_width: int
+    pixel_height: int
+    extra: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedMedia:
+    """One image after pixel processing, ready for the tower.
+
+    `tensors` holds "pixel_values" (leading dimension: tiles or patches) and what else the family's tower wants;
+    `digest` is the content digest of the source picture; `width` and `height` are its size in pixels.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    grid: VisualGrid
+    width: int
+    height: int
+    digest: str = ""
+    source: str = ""
+
+
+@dataclass(kw_only=True)
+class Prompt:
+    """A conversation as the model reads it: template applied, placeholders expanded.
+
+    `spans[i]` is the half-open range of token indices that image i covers (separator text between its tiles included).
+    """
+
+    token_ids: list[int]
+    media: list[PreparedMedia]
+    spans: list[tuple[int, int]]
+    text: str
+
+
+@dataclass(kw_only=True)
+class MediaFeatures:
+    """What the tower and projector made of one image.
+
+    features: [N, D] in the language model's width; salience: [N] float32 or None, separators 0;
+    deepstack: one [N, D] per language layer that adds visual features again (Qwen3-VL).
+    """
+
+    features: torch.Tensor
+    grid: VisualGrid
+    salience: torch.Tensor | None = None
+    deepstack: tuple[torch.Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class GeneratedToken:
+    """One decoding step. `text` is what this token completes and may be empty; `finish_reason` is set on the last
+    token only: "stop" (end-of-sequence, whose text is empty), "length" (max_new_tokens) or "context" (window full)."""
+
+    id: int
+    text: str
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedCheckpoint:
+    """What `loading.py` read from a folder and hands to the family's adapter."""
+
+    ref: str
+    folder: Path
+    config: Any
+    hf_model: Any
+    tokenizer: Any
+    image_processor: Any
+    chat_template: str | None
+    dtype: torch.dtype
+    dtype_reason: str
+    device: torch.device
+    device_reason: str
+
+
+class VisionLanguageModel(abc.ABC):
+    """A checkpoint behind one contract; `transformers` model code inside, our attention plugged in below it."""
+
+    family: ClassVar[str]
+    accepts_images: ClassVar[bool] = True
+    default_template: ClassVar[str | None] = None  # for checkpoints that carry no chat template
+    keeps_content_parts: ClassVar[bool] = True  # False: the template wants plain strings
+
+    def __init__(self, checkpoint: LoadedCheckpoint) -> None:
+        self.ref = checkpoint.ref
+        self.folder = checkpoint.folder
+        self.config = checkpoint.config
+        self.hf_model = checkpoint.hf_model
+        self.tokenizer = checkpoint.tokenizer
+        self.image_processor = checkpoint.image_processor
+        self.chat_template = checkpoint.chat_template or self.default_template
+        self.dtype, self.dtype_reason = checkpoint.dtype, checkpoint.dtype_reason
+        self.device, self.device_reason = checkpoint.device, checkpoint.device_reason
+        self.text_config = self.config.get_text_config()
+
+    # -- what a family answers ------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def visual_grid(self, width: int, height: int, *, images_in_prompt: int = 1) -> VisualGrid:
+        """The layout and exact token count of an image of width x height pixels, before it is encoded.
+
+        `images_in_prompt` matters to families that tile only lone images (LLaVA-OneVision).
+        """
+
+    @abc.abstractmethod
+    def process_pixels(self, image: PIL.Image.Image, *, images_in_prompt: int = 1) -> dict[str, torch.Tensor]:
+        """Pixel processing of one RGB image by the checkpoint's own PIL image processor."""
+
+    @abc.abstractmethod
+    def encode_batch(
+        self, media: Sequence[PreparedMedia], tap: SalienceTap | None
+    ) -> list[tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor, ...]]]:
+        """(features [N, D], salience [N] or None, deepstack) of images whose pixel tensors stack."""
+
+    @abc.abstractmethod
+    def placeholder_text(self, grid: VisualGrid) -> str:
+        """The text that stands for one image once expanded: `grid.tokens` image tokens and what surrounds them."""
+
+    @property
+    def image_token(self) -> str:
+        """The text of the placeholder token, as the chat template writes it."""
+        return str(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
+
+    @property
+    def image_token_id(self) -> int:
+        """The id that marks a visual token in `Prompt.token_ids`; -1 for a text-only model."""
+        value = getattr(self.config, "image_token_id", None)
+        return int(getattr(self.config, "image_token_index", -1) if value is None else value)
+
+    @property
+    def context_length(self) -> int:
+        """Tokens the language model's positions reach."""
+        return int(getattr(self.text_config, "max_position_embeddings", 0) or 2048)
+
+    @property
+    def language_model(self) -> Any:
+        """The decoder stack that takes `inputs_embeds`."""
+        return self.hf_model.model.language_model
+
+    def positions(self, prompt: Prompt) -> torch.Tensor:
+        """[1, T] position ids; families with M-RoPE give [3, 1, T] (time, height, width)."""
+        return torch.arange(len(prompt.token_ids), device=self.device)[None]
+
+    def attention_groups(self, prompt: Prompt) -> torch.Tensor | None:
+        """[T] group ids: tokens of one group >= 0 see each other both ways; -1 and None are causal."""
+        return None
+
+    def language_keywords(self, prompt: Prompt, features: Sequence[MediaFeatures]) -> dict[str, Any]:
+        """Further keyword arguments the language model takes over the prompt (deepstack features)."""
+        return {}
+
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The chat template over normalised messages, ending where the answer begins."""
+        from foveate.models.prompting import apply_template
+
+        return apply_template(self, messages)
+
+    # -- shared steps ---------------------------------------------------------------------------------------------
+
+    def prepare(self, messages: Sequence[Mapping[str, Any]], *, images: Sequence[Any] = ()) -> Prompt:
+        """Template, image opening, pixel processing and placeholder expansion.
+
+        Args:
+            messages: OpenAI or Hugging Face form; content a string or parts {"type": "text" | "image" | "image_url"}.
+            images: fill the image parts that carry no source of their own, in order; media.Image, PIL, path or bytes.
+
+        Raises:
+            PromptError: the prompt exceeds the context (both numbers named), images for a text-only model,
+                or the counts of images and placeholders differ.
+        """
+        from foveate.models.prompting import prepare_prompt
+
+        return prepare_prompt(self, messages, images)
+
+    @torch.inference_mode()
+    def encode(self, media: Sequence[PreparedMedia], *, salience: bool = False) -> list[MediaFeatures]:
+        """Features of every item in order; items whose pixels have the same shape share a tower call."""
+        from foveate.models.parts.salience import SalienceTap
+
+        batches: dict[tuple[int, ...], list[int]] = {}
+        for index, item in enumerate(media):
+            batches.setdefault(tuple(item.tensors["pixel_values"].shape[1:]), []).append(index)
+        encoded: dict[int, MediaFeatures] = {}
+        for indices in batches.values():
+            items = [media[index] for index in indices]
+            tap = SalienceTap() if salience else None
+            results = self.encode_batch(items, tap)
+            for index, item, (features, row, deepstack) in zip(indices, items, results, strict=True):
+                assert features.shape[0] == item.grid.tokens, (
+                    f"{self.family}: {features.shape[0]} features where the grid promised {item.grid.tokens}"
+                )
+                encoded[index] = MediaFeatures(
+                    features=features, grid=item.grid, salience=row, deepstack=deepstack
+                )
+        return [encoded[index] for index in range(len(media))]
+
+    def merge(self, prompt: Prompt, features: Sequence[MediaFeatures]) -> torch.Tensor:
+        """inputs_embeds [1, T, D]: token embeddings with the visual features scattered over their placeholders."""
+        ids = torch.tensor(prompt.token_ids, device=self.device)
+        visual = ids == self.image_token_id
+        # Some families' image token lies outside the embedding table (PaliGemma): look up any other token there.
+        embeds = self.hf_model.get_input_embeddings()(ids.masked_fill(visual, 0))
+        if features:
+            stacked = torch.cat([item.features for item in features]).to(embeds.dtype)
+            if stacked.shape[0] != int(visual.sum()):
+                raise PromptError(
+                    f"The prompt has room for {int(visual.sum())} visual tokens but {stacked.shape[0]} features came",
+                    fix="Pass the features of exactly this prompt's media, in order.",
+                )
+            embeds = embeds.clone()
+            embeds[visual] = stacked
+        return embeds[None]
+
+    def run_language_model(
+        self, embeds: torch.Tensor, positions: torch.Tensor, state: AttentionState, **keywords: Any
+    ) -> torch.Tensor:
+        """Hidden states [1, T, D] after the last norm; keys and values go through `state`."""
+        output = self.language_model(
+            inputs_embeds=embeds,
+            position_ids=positions,
+            use_cache=False,
+            attention_state=state,
+            return_dict=True,
+            **keywords,
+        )
+        return output.last_hidden_state
+
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits [..., V] of the hidden rows given."""
+        return self.hf_model.lm_head(hidden)
+
+    @torch.inference_mode()
+    def logits(self, prompt: Prompt) -> torch.Tensor:
+        """[T, V]: the whole prompt in one reference forward through the registered attention."""
+        from foveate.models.attention import AttentionState
+
+        features = self.encode(prompt.media)
+        state = AttentionState(groups=self.attention_groups(prompt))
+        hidden = self.run_language_model(
+            self.merge(prompt, features),
+            self.positions(prompt),
+            state,
+            **self.language_keywords(prompt, features),
+        )
+        return self.head(hidden)[0]
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop_token_ids: Sequence[int] = (),
+    ) -> Iterator[GeneratedToken]:
+        """Reference decoding with a plain KV cache; greedy at temperature 0, else nucleus sampling."""
+        from foveate.models.generation import SamplingOptions, generate
+
+        options = SamplingOptions(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            stop_token_ids=tuple(stop_token_ids),
+        )
+        return generate(self, prompt, options)
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for `doctor`, `ls` and JSON output."""
+        return {
+            "ref": self.ref,
+            "family": self.family,
+            "parameters": sum(weight.numel() for weight in self.hf_model.parameters()),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype_reason": self.dtype_reason,
+            "device": str(self.device),
+            "device_reason": self.device_reason,
+            "context_length": self.context_length,
+            "accepts_images": self.accepts_images,
+            "weights": str(self.folder),
+        }

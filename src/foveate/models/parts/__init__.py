@@ -1,0 +1,1 @@
+"""Pieces that several families share: salience, feature packing, positions."""
