@@ -1,0 +1,206 @@
+"""`foveate chat`: one question about pictures, or a session.
+
+Owns the flags and the shape of `--json`. Sorting words is in `arguments`, the turns in `conversation`, the
+loop in `session`. Pictures are opened before torch is imported, so that a wrong file is refused at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from foveate.cli.arguments import (
+    EMBEDDED_MODEL,
+    STANDARD_INPUT,
+    ChatRequest,
+    is_local_model,
+    sort_arguments,
+    split_prompt,
+)
+from foveate.cli.conversation import Answer, Conversation, SamplingSettings
+from foveate.cli.session import Session, interactive_input
+from foveate.cli.terminal import note, notice
+from foveate.errors import FoveateError
+
+if TYPE_CHECKING:
+    from foveate.media import Image
+    from foveate.models import VisionLanguageModel
+
+DEFAULTS = SamplingSettings()
+DataType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def command(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL] [IMAGE]... [QUESTION]", help="Told apart as docs/cli.md says."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="REF", help=f"Folder or hub name (name@revision); else {EMBEDDED_MODEL}."
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option("--image", "-i", help="A picture: file, data URI, or - for stdin. Repeatable."),
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", help="System prompt.")] = None,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")
+    ] = DEFAULTS.max_tokens,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.0, help="0 takes the likeliest token; higher varies.")
+    ] = DEFAULTS.temperature,
+    top_p: Annotated[
+        float, typer.Option("--top-p", min=0.0, max=1.0, help="Draw from this share of the probability.")
+    ] = DEFAULTS.top_p,
+    seed: Annotated[int | None, typer.Option("--seed", help="Makes drawing repeatable.")] = DEFAULTS.seed,
+    dtype: Annotated[DataType, typer.Option("--dtype", help="Number format of the weights.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when whole.")] = False,
+) -> None:
+    """Ask a model about pictures: one question, or a session when none is given.
+
+    foveate chat cat.png "What is this?"
+    """
+    request = _complete(sort_arguments(words or [], model=model, images=image or []), as_json=as_json)
+    settings = SamplingSettings(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    pictures = [open_picture(source) for source in request.images]
+    start = time.perf_counter()
+    loaded = load_model(request.model or EMBEDDED_MODEL, dtype=dtype, device=device)
+    load_seconds = time.perf_counter() - start
+    conversation = Conversation(loaded, settings, system=system)
+    if request.question is None:
+        _greet(loaded, load_seconds)
+        session = Session(conversation, open_picture, stream=not no_stream)
+        for picture in pictures:
+            session.attach(picture)
+        session.run()
+        return
+    for picture in pictures:
+        conversation.attach(picture)
+    stream = not (no_stream or as_json)
+    answer = conversation.ask(request.question, on_text=_show if stream else lambda text: None)
+    if as_json:
+        print(
+            json.dumps(
+                as_object(conversation, request.question, answer, load_seconds), indent=2, ensure_ascii=False
+            )
+        )
+        return
+    print("" if stream else answer.text, flush=True)
+    note(answer.summary())
+
+
+def _complete(request: ChatRequest, *, as_json: bool) -> ChatRequest:
+    """Fill in the question from standard input, and take pictures out of the question's text."""
+    question, images = request.question, list(request.images)
+    if images.count(STANDARD_INPUT) > 1:
+        raise FoveateError("standard input holds one picture", why="- stands more than once")
+    if question is None and not interactive_input():
+        if STANDARD_INPUT in images:
+            raise FoveateError(
+                "no question",
+                why="standard input is the picture",
+                fix='Add it: foveate chat - "What is this?"',
+            )
+        question = sys.stdin.read() if sys.stdin is not None else ""
+        if not question.strip():
+            raise FoveateError(
+                "no question",
+                why="none was given and standard input is empty",
+                fix='For example: foveate chat cat.png "What is this?"',
+            )
+    if question is None:
+        if as_json:
+            raise FoveateError(
+                "--json needs a question", why="a session has no single answer", fix="Add the question."
+            )
+        return request
+    text, found = split_prompt(question)
+    if not text:
+        raise FoveateError(
+            "no question", why="it holds nothing but pictures or blanks", fix="Add what you want to know."
+        )
+    return ChatRequest(model=request.model, images=(*images, *found), question=text)
+
+
+def open_picture(source: str) -> Image:
+    """Open one picture; `-` reads it from standard input."""
+    from foveate.media import open_image
+
+    if source == STANDARD_INPUT:
+        return open_image(sys.stdin.buffer.read())
+    return open_image(source)
+
+
+def load_model(ref: str, *, dtype: str, device: str) -> VisionLanguageModel:
+    """Load a model quietly; without any network attempt where nothing has to be fetched."""
+    if is_local_model(ref):
+        # Before the import: huggingface_hub reads it once. Otherwise a missing optional file would be looked
+        # up.
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    with notice(f"loading {ref} …"):
+        from transformers.utils import logging
+
+        from foveate.models import load
+
+        if is_local_model(ref):
+            logging.disable_progress_bar()
+        return load(ref, dtype=dtype, device=device)
+
+
+def _show(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _greet(model: VisionLanguageModel, load_seconds: float) -> None:
+    facts: dict[str, Any] = model.describe()
+    note(
+        f"{facts['ref']} · {facts['parameters'] / 1e6:.1f} M parameters · "
+        f"{facts['device']} ({facts['device_reason']}) · {facts['dtype']} ({facts['dtype_reason']}) · "
+        f"loaded in {load_seconds:.1f} s"
+    )
+    note("Write a question; a picture's path in it is looked at. /help lists commands, /bye leaves.")
+
+
+def as_object(
+    conversation: Conversation, question: str, answer: Answer, load_seconds: float
+) -> dict[str, Any]:
+    """The object that `--json` prints; times in seconds."""
+    return {
+        "model": conversation.model.ref,
+        "question": question,
+        "answer": answer.text,
+        "finish_reason": answer.finish_reason,
+        "usage": {
+            "prompt_tokens": answer.prompt_tokens,
+            "completion_tokens": answer.completion_tokens,
+            "image_tokens": sum(answer.image_tokens),
+        },
+        "timings": {
+            "load": load_seconds,
+            "prepare": answer.prepare,
+            "first_token": answer.first_token,
+            "total": answer.total,
+            "tokens_per_second": answer.tokens_per_second,
+        },
+        "images": [
+            {
+                "source": image.source,
+                "width": image.width,
+                "height": image.height,
+                "digest": image.digest,
+                "tokens": tokens,
+            }
+            for image, tokens in zip(conversation.images, answer.image_tokens, strict=True)
+        ],
+    }

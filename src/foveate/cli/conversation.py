@@ -1,0 +1,219 @@
+"""One conversation with one model: its history, its pictures, and what each answer cost.
+
+Owns the messages and the clock around the model's public steps. Does not print, read keys or parse arguments.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from foveate.cli.terminal import count, seconds
+from foveate.errors import FoveateError
+
+if TYPE_CHECKING:
+    from foveate.media import Image
+    from foveate.models import VisionLanguageModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """How answers are drawn; the flags of `foveate chat` take their defaults from here."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.top_p <= 1:  # here, so that it is said before a model is loaded
+            raise FoveateError(f"--top-p is {self.top_p}", why="it must be above 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One answer and its cost.
+
+    Attributes:
+        finish_reason: "stop" (the model ended), "length" (max_tokens), "context" (window full),
+            "interrupted" (Ctrl-C).
+        prompt_tokens: all tokens before the answer, visual ones included.
+        image_tokens: visual tokens per picture of the conversation, in order.
+        completion_tokens: tokens of the answer, the end marker not counted.
+        prepare: seconds for template, pixel processing and placeholders.
+        first_token: seconds from the question to the first token: prepare, encode and prefill.
+        total: seconds from the question to the end.
+        tokens_per_second: decoding steps after the first token by the time they took; None where there was
+            none.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    image_tokens: tuple[int, ...]
+    completion_tokens: int
+    prepare: float
+    first_token: float
+    total: float
+    tokens_per_second: float | None
+
+    def summary(self) -> str:
+        """The line printed below an answer."""
+        parts = [
+            count(sum(self.image_tokens), "image token"),
+            count(self.prompt_tokens, "prompt token"),
+            count(self.completion_tokens, "new token"),
+        ]
+        if self.tokens_per_second is not None:
+            parts.append(f"{self.tokens_per_second:.1f} tokens/s")
+        work = "encode + prefill" if self.image_tokens else "prefill"
+        rest = self.first_token - self.prepare
+        parts.append(
+            f"first token {seconds(self.first_token)} "
+            f"(prepare {seconds(self.prepare)}, {work} {seconds(rest)})"
+        )
+        if self.finish_reason != "stop":
+            parts.append(STOPPED[self.finish_reason])
+        return " · ".join(parts)
+
+
+STOPPED = {
+    "length": "cut at --max-tokens",
+    "context": "cut where the context window ends",
+    "interrupted": "stopped by Ctrl-C",
+}
+
+
+@dataclass
+class _Clock:
+    """Times of one answer, all from time.perf_counter()."""
+
+    start: float = field(default_factory=time.perf_counter)
+    prepared: float = 0.0
+    first: float = 0.0
+    last: float = 0.0
+    steps: int = 0
+
+    def step(self) -> None:
+        self.last = time.perf_counter()
+        self.first = self.first or self.last
+        self.steps += 1
+
+
+class Conversation:
+    """A history that grows by question and answer; pictures attached go with the next question."""
+
+    def __init__(
+        self, model: VisionLanguageModel, settings: SamplingSettings, *, system: str | None = None
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.system = system
+        self.answers: list[Answer] = []
+        self.pending: list[Image] = []
+        self.images: list[Image] = []
+        self._turns: list[dict[str, Any]] = []
+
+    def reset(self) -> None:
+        """Forget turns and pictures; the system prompt stays."""
+        self._turns, self.images, self.pending, self.answers = [], [], [], []
+
+    def attach(self, image: Image) -> int:
+        """Put a picture with the next question.
+
+        Returns:
+            the visual tokens it will take.
+        """
+        if not self.model.accepts_images:
+            raise FoveateError(
+                f"{image.source} cannot be attached",
+                why=f"{self.model.ref} is a text-only model",
+                fix="Choose a vision-language model: foveate ls",
+            )
+        grid = self.model.visual_grid(image.width, image.height)
+        self.pending.append(image)
+        return grid.tokens
+
+    def ask(
+        self,
+        question: str,
+        *,
+        on_text: Callable[[str], None] = lambda text: None,
+        interruptible: bool = False,
+    ) -> Answer:
+        """Answer a question about the pictures so far.
+
+        Args:
+            on_text: called with each piece of text as it is decoded.
+            interruptible: keep what was said when Ctrl-C comes, instead of passing KeyboardInterrupt on.
+
+        Raises:
+            PromptError: the conversation does not fit the model. The history is then as before, pictures
+                still
+                waiting.
+        """
+        clock = _Clock()
+        images = [*self.images, *self.pending]
+        turn = {"role": "user", "content": self._content(question)}
+        prompt = self.model.prepare(self._messages(turn), images=images)
+        clock.prepared = time.perf_counter()
+        pieces: list[str] = []
+        reason = "interrupted"
+        tokens = 0
+        stream = self.model.generate(
+            prompt,
+            max_new_tokens=self.settings.max_tokens,
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p,
+            seed=self.settings.seed,
+        )
+        try:
+            for token in stream:
+                clock.step()
+                tokens += token.finish_reason != "stop"
+                reason = token.finish_reason or reason
+                # Some tokenizers open an answer with a space that belongs to the template.
+                text = token.text if pieces else token.text.lstrip()
+                if text:
+                    pieces.append(text)
+                    on_text(text)
+        except KeyboardInterrupt:
+            if not interruptible:
+                raise
+            reason = "interrupted"
+        answer = self._answer(prompt, "".join(pieces), reason, tokens, clock)
+        if reason == "interrupted" and not answer.text:
+            return answer  # nothing was said: the question may be asked again as it was
+        self.images, self.pending = images, []
+        self._turns += [turn, {"role": "assistant", "content": [{"type": "text", "text": answer.text}]}]
+        self.answers.append(answer)
+        return answer
+
+    def _content(self, question: str) -> list[dict[str, str]]:
+        # Pictures first: the order LLaVA was trained with, and the one every family's template accepts.
+        return [*({"type": "image"} for _ in self.pending), {"type": "text", "text": question}]
+
+    def _messages(self, turn: dict[str, Any]) -> list[dict[str, Any]]:
+        system = (
+            [{"role": "system", "content": [{"type": "text", "text": self.system}]}] if self.system else []
+        )
+        return [*system, *self._turns, turn]
+
+    @staticmethod
+    def _answer(prompt: Any, text: str, reason: str, tokens: int, clock: _Clock) -> Answer:
+        end = time.perf_counter()
+        first = clock.first or end
+        after_first = clock.last - first
+        return Answer(
+            text=text.strip(),
+            finish_reason=reason,
+            prompt_tokens=len(prompt.token_ids),
+            image_tokens=tuple(media.grid.tokens for media in prompt.media),
+            completion_tokens=tokens,
+            prepare=clock.prepared - clock.start,
+            first_token=first - clock.start,
+            total=end - clock.start,
+            tokens_per_second=(clock.steps - 1) / after_first if after_first > 0 else None,
+        )
