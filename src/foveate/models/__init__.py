@@ -1,7 +1,8 @@
 """Loading a Hugging Face checkpoint into one `VisionLanguageModel` contract.
 
-Owns checkpoints, families, attention under `transformers` model code, and reference decoding. Knows no requests,
-no scheduling and no HTTP. Importing this package imports no torch: the command line's `--help` depends on it.
+Owns checkpoints, families, attention under `transformers` model code, and reference decoding. Knows no
+requests, no scheduling and no HTTP. Importing this package imports no torch: the command line's `--help`
+depends on it.
 """
 
 from __future__ import annotations

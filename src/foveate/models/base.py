@@ -1,8 +1,9 @@
 """The contract of the room: one `VisionLanguageModel`, whatever family the checkpoint is of.
 
-Owns the data classes that travel between rooms and the steps shared by all families: prepare, encode in batches,
-merge, reference forward, reference generate. Knows no requests, no scheduling, no HTTP. What differs between
-families (token counts, pixel processing, feature packing, positions) is in `families/`, one file each.
+Owns the data classes that travel between rooms and the steps shared by all families: prepare, encode in
+batches, merge, reference forward, reference generate. Knows no requests, no scheduling, no HTTP. What differs
+between families (token counts, pixel processing, feature packing, positions) is in `families/`, one file
+each.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class VisualGrid:
 class PreparedMedia:
     """One image after pixel processing, ready for the tower.
 
-    `tensors` holds "pixel_values" (leading dimension: tiles or patches) and what else the family's tower wants;
+    `tensors` holds "pixel_values" (leading dimension: tiles or patches) and what else the tower wants;
     `digest` is the content digest of the source picture; `width` and `height` are its size in pixels.
     """
 
@@ -66,7 +67,7 @@ class PreparedMedia:
 class Prompt:
     """A conversation as the model reads it: template applied, placeholders expanded.
 
-    `spans[i]` is the half-open range of token indices that image i covers (separator text between its tiles included).
+    `spans[i]` is the half-open range of token indices that image i covers, text between its tiles included.
     """
 
     token_ids: list[int]
@@ -91,8 +92,8 @@ class MediaFeatures:
 
 @dataclass(frozen=True)
 class GeneratedToken:
-    """One decoding step. `text` is what this token completes and may be empty; `finish_reason` is set on the last
-    token only: "stop" (end-of-sequence, whose text is empty), "length" (max_new_tokens) or "context" (window full)."""
+    """One decoding step. `text` is what this token completes and may be empty; `finish_reason` is set on the
+    last token only: "stop" (end of sequence), "length" (max_new_tokens) or "context" (no room left)."""
 
     id: int
     text: str
@@ -117,7 +118,7 @@ class LoadedCheckpoint:
 
 
 class VisionLanguageModel(abc.ABC):
-    """A checkpoint behind one contract; `transformers` model code inside, our attention plugged in below it."""
+    """A checkpoint behind one contract; `transformers` model code inside, our attention below it."""
 
     family: ClassVar[str]
     accepts_images: ClassVar[bool] = True
@@ -136,7 +137,7 @@ class VisionLanguageModel(abc.ABC):
         self.device, self.device_reason = checkpoint.device, checkpoint.device_reason
         self.text_config = self.config.get_text_config()
 
-    # -- what a family answers ------------------------------------------------------------------------------------
+    # -- what a family answers ---------------------------------------------------------------------------
 
     @abc.abstractmethod
     def visual_grid(self, width: int, height: int, *, images_in_prompt: int = 1) -> VisualGrid:
@@ -157,12 +158,17 @@ class VisionLanguageModel(abc.ABC):
 
     @abc.abstractmethod
     def placeholder_text(self, grid: VisualGrid) -> str:
-        """The text that stands for one image once expanded: `grid.tokens` image tokens and what surrounds them."""
+        """The text that stands for one image once expanded: `grid.tokens` image tokens and their frame."""
 
     @property
     def image_token(self) -> str:
         """The text of the placeholder token, as the chat template writes it."""
         return str(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
+
+    @property
+    def template_placeholder(self) -> str:
+        """What the chat template writes once per image; most families write the image token."""
+        return self.image_token
 
     @property
     def image_token_id(self) -> int:
@@ -198,14 +204,16 @@ class VisionLanguageModel(abc.ABC):
 
         return apply_template(self, messages)
 
-    # -- shared steps ---------------------------------------------------------------------------------------------
+    # -- shared steps ------------------------------------------------------------------------------------
 
     def prepare(self, messages: Sequence[Mapping[str, Any]], *, images: Sequence[Any] = ()) -> Prompt:
         """Template, image opening, pixel processing and placeholder expansion.
 
         Args:
-            messages: OpenAI or Hugging Face form; content a string or parts {"type": "text" | "image" | "image_url"}.
-            images: fill the image parts that carry no source of their own, in order; media.Image, PIL, path or bytes.
+            messages: OpenAI or Hugging Face form; content a string or a list of parts of type "text", "image"
+                or "image_url".
+            images: fill the image parts that carry no source of their own, in order; anything `open_image`
+                takes.
 
         Raises:
             PromptError: the prompt exceeds the context (both numbers named), images for a text-only model,
@@ -238,16 +246,16 @@ class VisionLanguageModel(abc.ABC):
         return [encoded[index] for index in range(len(media))]
 
     def merge(self, prompt: Prompt, features: Sequence[MediaFeatures]) -> torch.Tensor:
-        """inputs_embeds [1, T, D]: token embeddings with the visual features scattered over their placeholders."""
+        """inputs_embeds [1, T, D]: token embeddings with visual features over their placeholders."""
         ids = torch.tensor(prompt.token_ids, device=self.device)
         visual = ids == self.image_token_id
-        # Some families' image token lies outside the embedding table (PaliGemma): look up any other token there.
+        # An image token may lie outside the embedding table (PaliGemma): look up any other token there.
         embeds = self.hf_model.get_input_embeddings()(ids.masked_fill(visual, 0))
         if features:
             stacked = torch.cat([item.features for item in features]).to(embeds.dtype)
             if stacked.shape[0] != int(visual.sum()):
                 raise PromptError(
-                    f"The prompt has room for {int(visual.sum())} visual tokens but {stacked.shape[0]} features came",
+                    f"The prompt has {int(visual.sum())} visual tokens but {stacked.shape[0]} features came",
                     fix="Pass the features of exactly this prompt's media, in order.",
                 )
             embeds = embeds.clone()

@@ -1,4 +1,4 @@
-"""The families this room can load: model_type -> adapter, with paper, licence of the code, salience and positions.
+"""The families this room can load: model_type -> adapter, with paper, code licence, salience and positions.
 
 Imports no torch and no transformers, so that `foveate ls` and error messages are quick.
 """

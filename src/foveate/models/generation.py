@@ -1,0 +1,155 @@
+"""Reference decoding: one sequence, a plain KV cache, greedy or nucleus sampling, incremental detokenisation.
+
+Owns the loop that every faster engine is compared with. Knows no batching, no scheduling, no requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from foveate.errors import PromptError
+from foveate.models.attention import AttentionState, KeyValueCache
+from foveate.models.base import GeneratedToken
+
+if TYPE_CHECKING:
+    from foveate.models.base import Prompt, VisionLanguageModel
+
+REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How the next token is chosen.
+
+    Raises:
+        PromptError: a value outside its range.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, valid, range_text in (
+            ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
+            ("temperature", self.temperature >= 0, "0 (greedy) or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+        ):
+            if not valid:
+                raise PromptError(f"{name} is {getattr(self, name)}", why=f"it must be {range_text}")
+
+
+class IncrementalDetokenizer:
+    """Turns ids into text as they come, holding back bytes of a character that is not complete yet.
+
+    Decodes from a little before the new ids, because a token's text can depend on its neighbour (leading
+    spaces, byte fallback). Bytes the model never completes into a character are dropped at the end; invalid
+    bytes in the middle show as U+FFFD once text follows them.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._anchor = 0  # decoding starts here
+        self._emitted = 0  # ids before this one are out
+
+    def push(self, token_id: int) -> str:
+        """The text that this id completes; empty while a character is incomplete."""
+        self._ids.append(token_id)
+        before = self._decode(self._ids[self._anchor : self._emitted])
+        now = self._decode(self._ids[self._anchor :])
+        if now.endswith(REPLACEMENT) or len(now) < len(before):
+            return ""
+        self._anchor, self._emitted = self._emitted, len(self._ids)
+        return now[len(before) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def flush(self) -> str:
+        """What was held back, without a trailing incomplete character."""
+        before = self._decode(self._ids[self._anchor : self._emitted])
+        rest = self._decode(self._ids[self._anchor :])[len(before) :]
+        self._emitted = len(self._ids)
+        return rest.rstrip(REPLACEMENT)
+
+
+def end_token_ids(model: VisionLanguageModel) -> frozenset[int]:
+    """End-of-sequence ids named by the generation configuration, the configuration and the tokenizer
+    together.
+    """
+    found: set[int] = set()
+    sources = (
+        getattr(model.hf_model, "generation_config", None),
+        model.config,
+        model.text_config,
+        model.tokenizer,
+    )
+    for source in sources:
+        value = getattr(source, "eos_token_id", None)
+        if value is not None:
+            found.update([int(value)] if isinstance(value, int) else [int(item) for item in value])
+    return frozenset(found)
+
+
+def choose(logits: torch.Tensor, options: SamplingOptions, generator: torch.Generator | None) -> int:
+    """The next id from logits [V]: the argmax at temperature 0, else a draw from the nucleus.
+
+    Nucleus (top-p) sampling, arXiv 1904.09751: the smallest set of most likely tokens whose mass reaches
+    top_p.
+    """
+    if options.temperature == 0:
+        return int(logits.argmax())
+    # Drawn on the CPU in double precision, so that a seed gives the same text on every device.
+    probabilities = (logits.double().cpu() / options.temperature).softmax(dim=-1)
+    ordered, order = probabilities.sort(descending=True, stable=True)
+    outside = ordered.cumsum(0) - ordered >= options.top_p  # the first token always stays in
+    ordered[outside] = 0.0
+    return int(order[torch.multinomial(ordered, 1, generator=generator)])
+
+
+@torch.inference_mode()
+def generate(
+    model: VisionLanguageModel, prompt: Prompt, options: SamplingOptions
+) -> Iterator[GeneratedToken]:
+    """Decodes one prompt token by token; the last one carries a finish reason."""
+    room = model.context_length - len(prompt.token_ids)
+    if room < 1:
+        raise PromptError(
+            f"The prompt has {len(prompt.token_ids)} tokens",
+            why=f"the model's context of {model.context_length} leaves no room for an answer",
+            fix="Shorten the prompt or use fewer images.",
+        )
+    stops = end_token_ids(model) | set(options.stop_token_ids)
+    generator = None if options.seed is None else torch.Generator().manual_seed(options.seed)
+    features = model.encode(prompt.media)
+    positions = model.positions(prompt)
+    state = AttentionState(KeyValueCache(), model.attention_groups(prompt))
+    hidden = model.run_language_model(
+        model.merge(prompt, features), positions, state, **model.language_keywords(prompt, features)
+    )
+    # 1-D or M-RoPE alike, text continues one past the largest position used so far.
+    position = positions.max() + 1
+    detokenizer = IncrementalDetokenizer(model.tokenizer)
+    limit = min(options.max_new_tokens, room)
+    for step in range(limit):
+        token = choose(model.head(hidden[:, -1:])[0, 0].float(), options, generator)
+        if token in stops:
+            yield GeneratedToken(token, detokenizer.flush(), "stop")
+            return
+        text = detokenizer.push(token)
+        if step == limit - 1:
+            reason = "length" if limit == options.max_new_tokens else "context"
+            yield GeneratedToken(token, text + detokenizer.flush(), reason)
+            return
+        yield GeneratedToken(token, text)
+        embeds = model.hf_model.get_input_embeddings()(torch.tensor([[token]], device=model.device))
+        next_positions = position.expand(*positions.shape[:-1], 1)
+        hidden = model.run_language_model(embeds, next_positions, state)
+        position = position + 1
