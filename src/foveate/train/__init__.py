@@ -1,1 +1,1 @@
-"""."""
+"""Objectives, trainers and recipes. Knows models and the world; knows no HTTP."""

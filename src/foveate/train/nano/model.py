@@ -1,0 +1,183 @@
+"""fovea-nano's architecture, its training-only heads, and its export as a Hugging Face LLaVA checkpoint.
+
+The shipped model is a plain `LlavaForConditionalGeneration`. The extra heads teach the tower what lies under
+each patch (dense labels) and what is in the whole picture (CLS); they are thrown away at export.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import (
+    AttentionInterface,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
+
+from foveate.train.nano.dense import CLASS_COUNTS, SCENE_LABELS
+
+IMAGE_SIZE = 168
+PATCH = 14
+GRID = IMAGE_SIZE // PATCH
+VISUAL_TOKENS = GRID * GRID
+CONTEXT = 1024
+
+
+def build_config(tokenizer: PreTrainedTokenizerFast) -> LlavaConfig:
+    """About 7.8 M parameters: a five-layer CLIP tower with CLS, an MLP projector and a six-layer Llama."""
+    vision = CLIPVisionConfig(
+        hidden_size=256,
+        intermediate_size=768,
+        projection_dim=256,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH,
+        hidden_act="gelu",
+    )
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        projector_hidden_act="gelu",
+        # The last layer, CLS dropped. Its CLS row is trained through the scene labels, so it means something.
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        image_seq_length=VISUAL_TOKENS,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def packed_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **_: object
+) -> tuple[Tensor, None]:
+    """Attention over `[opening + image | packed dialogues]` in two calls, which skips most of the masked half.
+
+    Args:
+        query, key, value: [B, heads, P + T, head width].
+        attention_mask: [B, 1, T, P + T] bool for the text rows; the P opening rows are plainly causal.
+
+    Returns:
+        [B, P + T, heads, head width], and None for the weights that are never built.
+    """
+    prefix = query.shape[2] - attention_mask.shape[2]
+    opening = F.scaled_dot_product_attention(
+        query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], is_causal=True
+    )
+    text = F.scaled_dot_product_attention(query[:, :, prefix:], key, value, attn_mask=attention_mask)
+    return torch.cat([opening, text], dim=2).transpose(1, 2), None
+
+
+AttentionInterface.register("foveate_packed", packed_attention)
+
+
+class NanoTrainee(nn.Module):
+    """The model with its training-only heads."""
+
+    def __init__(self, config: LlavaConfig, *, user_token: int) -> None:
+        super().__init__()
+        self.user_token = user_token
+        self.llava = LlavaForConditionalGeneration(config)
+        self.llava.model.language_model.config._attn_implementation = "foveate_packed"
+        width = config.vision_config.hidden_size
+        self.dense_heads = nn.ModuleDict({name: nn.Linear(width, n) for name, n in CLASS_COUNTS.items()})
+        self.offset_head = nn.Linear(width, 2)
+        self.scene_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, SCENE_LABELS))
+
+    def see(self, pixels: Tensor) -> Tensor:
+        """[B, 3, S, S] -> [B, 1 + GRID², width]: CLS first, then patches in raster order."""
+        return self.llava.model.vision_tower(pixels).last_hidden_state
+
+    def read(self, seen: Tensor | None, text_ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """Hidden states of the language model at the text places.
+
+        Args:
+            seen: [B, 1 + N, width] tower output, or None for a batch without pictures.
+            text_ids: [B, T] what follows `<bos><user>` and the N visual tokens.
+            mask: [B, 1, T, P + T] bool, True where a text place may look; P = 2 + N (or 2).
+            positions: [B, P + T].
+
+        Returns:
+            [B, T, width of the language model].
+        """
+        inner = self.llava.model
+        config = self.llava.config
+        opening = torch.tensor([config.text_config.bos_token_id, self.user_token], device=text_ids.device)
+        embed = inner.language_model.embed_tokens
+        parts = [embed(opening).expand(len(text_ids), -1, -1), embed(text_ids)]
+        if seen is not None:
+            visual = inner.multi_modal_projector(seen[:, 1:])
+            parts.insert(1, visual.to(parts[0].dtype))
+        hidden = inner.language_model(
+            inputs_embeds=torch.cat(parts, dim=1), attention_mask=mask, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        return hidden[:, -text_ids.shape[1] :]
+
+
+def export(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> int:
+    """Write a folder that `transformers` and `foveate` both load; weights in float16. Returns the weights' bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    config = model.config
+    config.architectures = ["LlavaForConditionalGeneration"]
+    config.dtype = "float16"
+    config.save_pretrained(folder)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.bos_token_id = tokenizer.bos_token_id
+    model.generation_config.save_pretrained(folder)
+    image = {
+        "image_processor_type": "LlavaImageProcessor",
+        "do_pad": True,
+        "do_resize": True,
+        "size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        "do_center_crop": False,
+        "do_convert_rgb": True,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "resample": 3,
+    }
+    processor = {
+        "processor_class": "LlavaProcessor",
+        "image_token": "<image>",
+        "patch_size": PATCH,
+        "vision_feature_select_strategy": "default",
+        "num_additional_image_tokens": 1,
+    }
+    for name, content in (("preprocessor_config.json", image), ("processor_config.json", processor)):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    weights = {
+        name: value.detach().to(torch.float16).contiguous()
+        for name, value in model.state_dict().items()
+        if name != "lm_head.weight"  # tied to the token embedding
+    }
+    path = folder / "model.safetensors"
+    save_file(weights, path, metadata={"format": "pt"})
+    return path.stat().st_size
