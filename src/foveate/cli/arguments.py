@@ -199,7 +199,7 @@ def _is_file(word: str) -> bool:
 
 def _is_folder(word: str) -> bool:
     try:
-        return Path(word).expanduser().is_dir()
+        return bool(word) and Path(word).expanduser().is_dir()  # Path("") is the working folder
     except (OSError, ValueError, RuntimeError):
         return False
 

@@ -38,7 +38,9 @@ DataType = Literal["auto", "float32", "bfloat16", "float16"]
 def command(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL] [IMAGE]... [QUESTION]", help="Told apart as docs/cli.md says."),
+        typer.Argument(
+            metavar="MODEL|IMAGE|QUESTION", help="A model first if any, pictures, the question last."
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -48,21 +50,29 @@ def command(
     ] = None,
     image: Annotated[
         list[str] | None,
-        typer.Option("--image", "-i", help="A picture: file, data URI, or - for stdin. Repeatable."),
+        typer.Option(
+            "--image", "-i", metavar="IMAGE", help="A picture: file, data URI, or - for stdin. Repeatable."
+        ),
     ] = None,
-    system: Annotated[str | None, typer.Option("--system", help="System prompt.")] = None,
+    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System prompt.")] = None,
     max_tokens: Annotated[
-        int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")
+        int, typer.Option("--max-tokens", metavar="N", help="Longest answer in tokens, 1 or more.")
     ] = DEFAULTS.max_tokens,
     temperature: Annotated[
-        float, typer.Option("--temperature", min=0.0, help="0 takes the likeliest token; higher varies.")
+        float,
+        typer.Option("--temperature", metavar="T", help="0 takes the likeliest token; higher varies."),
     ] = DEFAULTS.temperature,
     top_p: Annotated[
-        float, typer.Option("--top-p", min=0.0, max=1.0, help="Draw from this share of the probability.")
+        float,
+        typer.Option("--top-p", metavar="P", help="Draw from this share of the probability, above 0 to 1."),
     ] = DEFAULTS.top_p,
-    seed: Annotated[int | None, typer.Option("--seed", help="Makes drawing repeatable.")] = DEFAULTS.seed,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="Makes drawing repeatable.")
+    ] = DEFAULTS.seed,
     dtype: Annotated[DataType, typer.Option("--dtype", help="Number format of the weights.")] = "auto",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when whole.")] = False,
 ) -> None:

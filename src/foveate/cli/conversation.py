@@ -5,6 +5,7 @@ Owns the messages and the clock around the model's public steps. Does not print,
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,8 +29,14 @@ class SamplingSettings:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.top_p <= 1:  # here, so that it is said before a model is loaded
-            raise FoveateError(f"--top-p is {self.top_p}", why="it must be above 0 and at most 1")
+        # Checked here, so that it is said before a model is loaded.
+        for flag, value, valid, allowed in (
+            ("--max-tokens", self.max_tokens, self.max_tokens >= 1, "1 or more"),
+            ("--temperature", self.temperature, 0 <= self.temperature < math.inf, "0 (greedy) or more"),
+            ("--top-p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
+        ):
+            if not valid:
+                raise FoveateError(f"{flag} is {value}", why=f"it must be {allowed}", fix="Correct the flag.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +139,9 @@ class Conversation:
                 why=f"{self.model.ref} is a text-only model",
                 fix="Choose a vision-language model: foveate ls",
             )
-        grid = self.model.visual_grid(image.width, image.height)
+        grid = self.model.visual_grid(
+            image.width, image.height, images_in_prompt=len(self.images) + len(self.pending) + 1
+        )
         self.pending.append(image)
         return grid.tokens
 

@@ -1,6 +1,6 @@
 """`foveate doctor`: what this machine offers, what load() would choose and why, what is installed.
 
-Owns the report. The facts come from `machine`, `inventory` and the models room; nothing is changed or fetched.
+Owns the report. The facts come from `machine`, `inventory` and the models room; nothing is changed.
 """
 
 from __future__ import annotations
