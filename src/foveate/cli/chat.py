@@ -36,6 +36,7 @@ DataType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def command(
+    context: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(
@@ -89,7 +90,12 @@ def command(
     conversation = Conversation(loaded, settings, system=system)
     if request.question is None:
         _greet(loaded, load_seconds)
-        session = Session(conversation, open_picture, stream=not no_stream)
+        session = Session(
+            conversation,
+            open_picture,
+            stream=not no_stream,
+            debug=bool(context.find_root().params.get("debug")),
+        )
         for picture in pictures:
             session.attach(picture)
         session.run()
@@ -144,10 +150,11 @@ def _complete(request: ChatRequest, *, as_json: bool) -> ChatRequest:
 
 def open_picture(source: str) -> Image:
     """Open one picture; `-` reads it from standard input."""
-    from foveate.media import open_image
+    from foveate.media import MediaLimits, open_image
 
     if source == STANDARD_INPUT:
-        return open_image(sys.stdin.buffer.read())
+        # One byte past the cap is enough for open_image to refuse; an endless pipe must not fill the memory.
+        return open_image(sys.stdin.buffer.read(MediaLimits().max_bytes + 1))
     return open_image(source)
 
 

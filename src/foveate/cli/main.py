@@ -54,7 +54,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     own = words[: words.index("--")] if "--" in words else words
     debug, as_json = "--debug" in own, "--json" in own
     # --debug may stand after the verb too, where a person adds it on the second try.
-    words = [word for word in own if word != "--debug"] + words[len(own) :]
+    words = ["--debug"] * debug + [word for word in own if word != "--debug"] + words[len(own) :]
     try:
         # Not Command.main(): it turns a broken pipe and Ctrl-C into exits of its own before we see them.
         command = typer.main.get_command(app)

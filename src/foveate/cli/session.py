@@ -7,13 +7,14 @@ Owns the loop and its commands. Does not know how an answer is made (`conversati
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foveate.cli.arguments import resolve_image, split_prompt
 from foveate.cli.conversation import Conversation
-from foveate.cli.failures import one_line
+from foveate.cli.failures import describe
 from foveate.cli.terminal import count, note, seconds
 from foveate.errors import FoveateError, nearest
 
@@ -37,14 +38,21 @@ class Session:
     Args:
         open_picture: turns a resolved source into an Image, raising MediaError.
         stream: print tokens as they come; otherwise the answer when it is whole.
+        debug: show the traceback of an error before its line.
     """
 
     def __init__(
-        self, conversation: Conversation, open_picture: Callable[[str], Image], *, stream: bool = True
+        self,
+        conversation: Conversation,
+        open_picture: Callable[[str], Image],
+        *,
+        stream: bool = True,
+        debug: bool = False,
     ) -> None:
         self.conversation = conversation
         self.open_picture = open_picture
         self.stream = stream
+        self.debug = debug
         self._commands: dict[str, Callable[[str], None]] = {
             "/image": self._image,
             "/system": self._system,
@@ -73,10 +81,12 @@ class Session:
                 return
             try:
                 self._turn(line)
-            except FoveateError as error:
-                note(f"error: {one_line(str(error))}")
             except KeyboardInterrupt:
                 print()
+            except Exception as error:  # noqa: BLE001 - no failure of one turn may cost the conversation
+                if self.debug:
+                    traceback.print_exception(error)
+                note(f"error: {describe(error)['message']}")
 
     def _turn(self, line: str) -> None:
         name, _, rest = line.partition(" ")
