@@ -30,7 +30,7 @@ class KeyValueStore(Protocol):
 
 
 class KeyValueCache:
-    """Append-only keys and values per layer, in tensors that double when full (appending is amortised O(1))."""
+    """Append-only keys and values per layer, in tensors that double when full."""
 
     def __init__(self) -> None:
         self._buffers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -82,11 +82,20 @@ class AttentionState:
         groups: [T] integers for the prompt. Tokens of one group >= 0 see each other both ways (Gemma3: one
             group per image; PaliGemma: one for the whole prefix); -1 is causal. Tokens past the end of
             `groups` are -1.
+        window_cuts_groups: in sliding-window layers, whether tokens of its group that lie before a query's
+            window are out of its sight (Gemma3) or in it (PaliGemma 2).
     """
 
-    def __init__(self, store: KeyValueStore | None = None, groups: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        store: KeyValueStore | None = None,
+        groups: torch.Tensor | None = None,
+        *,
+        window_cuts_groups: bool = False,
+    ) -> None:
         self.store: KeyValueStore = store if store is not None else _NoStore()
         self.groups = groups
+        self.window_cuts_groups = window_cuts_groups
         # Layers of one step share their mask; the key is everything a mask depends on.
         self._masks: dict[tuple[int, int, int | None], torch.Tensor | None] = {}
 
@@ -99,8 +108,8 @@ class AttentionState:
     def mask(self, queries: int, keys: int, window: int | None, device: torch.device) -> torch.Tensor | None:
         """[queries, keys] booleans, True where a query may look; None where it may look everywhere.
 
-        Queries are the last `queries` of `keys` tokens. `window` w lets a query see its own and w - 1 tokens
-        before it; a group is visible as a whole even where the window would cut it (as Gemma3 is trained).
+        Queries are the last `queries` of `keys` tokens. `window` w lets a query see itself and the w - 1
+        tokens before it.
         """
         signature = (queries, keys, window)
         if signature not in self._masks:
@@ -117,12 +126,15 @@ class AttentionState:
         query_index = torch.arange(keys - queries, keys, device=device)[:, None]
         key_index = torch.arange(keys, device=device)[None]
         allowed = key_index <= query_index
-        if window is not None:
-            allowed &= key_index > query_index - window
+        inside = key_index > query_index - window if window is not None else None
+        if inside is not None and not self.window_cuts_groups:
+            allowed &= inside
         if self.groups is not None:
             groups = F.pad(self.groups.to(device), (0, max(0, keys - self.groups.shape[0])), value=-1)[:keys]
             query_groups = groups[keys - queries :, None]
             allowed |= (query_groups == groups[None]) & (query_groups >= 0)
+        if inside is not None and self.window_cuts_groups:
+            allowed &= inside
         return allowed
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import PIL.Image
 
-    from foveate.models.attention import AttentionState
+    from foveate.models.attention import AttentionState, KeyValueStore
     from foveate.models.parts.salience import SalienceTap
 
 
@@ -117,6 +117,10 @@ class LoadedCheckpoint:
     device_reason: str
 
 
+# What a family's tower gives for one image: features [N, D], salience [N] or None, deepstack features.
+Encoded = tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor, ...]]
+
+
 class VisionLanguageModel(abc.ABC):
     """A checkpoint behind one contract; `transformers` model code inside, our attention below it."""
 
@@ -124,6 +128,8 @@ class VisionLanguageModel(abc.ABC):
     accepts_images: ClassVar[bool] = True
     default_template: ClassVar[str | None] = None  # for checkpoints that carry no chat template
     keeps_content_parts: ClassVar[bool] = True  # False: the template wants plain strings
+    adds_special_tokens: ClassVar[bool] = True  # False: the rendered text is all there is
+    window_cuts_groups: ClassVar[bool] = False  # see AttentionState
 
     def __init__(self, checkpoint: LoadedCheckpoint) -> None:
         self.ref = checkpoint.ref
@@ -151,10 +157,8 @@ class VisionLanguageModel(abc.ABC):
         """Pixel processing of one RGB image by the checkpoint's own PIL image processor."""
 
     @abc.abstractmethod
-    def encode_batch(
-        self, media: Sequence[PreparedMedia], tap: SalienceTap | None
-    ) -> list[tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor, ...]]]:
-        """(features [N, D], salience [N] or None, deepstack) of images whose pixel tensors stack."""
+    def encode_batch(self, media: Sequence[PreparedMedia], tap: SalienceTap | None) -> list[Encoded]:
+        """Encodes images whose pixel tensors stack; with a tap, salience too."""
 
     @abc.abstractmethod
     def placeholder_text(self, grid: VisualGrid) -> str:
@@ -193,6 +197,13 @@ class VisionLanguageModel(abc.ABC):
     def attention_groups(self, prompt: Prompt) -> torch.Tensor | None:
         """[T] group ids: tokens of one group >= 0 see each other both ways; -1 and None are causal."""
         return None
+
+    def attention_state(self, prompt: Prompt, store: KeyValueStore | None = None) -> AttentionState:
+        """What this prompt's attention needs; one object for all its steps."""
+        from foveate.models.attention import AttentionState
+
+        groups = self.attention_groups(prompt)
+        return AttentionState(store, groups, window_cuts_groups=self.window_cuts_groups)
 
     def language_keywords(self, prompt: Prompt, features: Sequence[MediaFeatures]) -> dict[str, Any]:
         """Further keyword arguments the language model takes over the prompt (deepstack features)."""
@@ -283,14 +294,11 @@ class VisionLanguageModel(abc.ABC):
     @torch.inference_mode()
     def logits(self, prompt: Prompt) -> torch.Tensor:
         """[T, V]: the whole prompt in one reference forward through the registered attention."""
-        from foveate.models.attention import AttentionState
-
         features = self.encode(prompt.media)
-        state = AttentionState(groups=self.attention_groups(prompt))
         hidden = self.run_language_model(
             self.merge(prompt, features),
             self.positions(prompt),
-            state,
+            self.attention_state(prompt),
             **self.language_keywords(prompt, features),
         )
         return self.head(hidden)[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from foveate.errors import PromptError
-from foveate.models.attention import AttentionState, KeyValueCache
+from foveate.models.attention import KeyValueCache
 from foveate.models.base import GeneratedToken
 
 if TYPE_CHECKING:
@@ -81,18 +81,13 @@ class IncrementalDetokenizer:
 
 
 def end_token_ids(model: VisionLanguageModel) -> frozenset[int]:
-    """End-of-sequence ids named by the generation configuration, the configuration and the tokenizer
-    together.
-    """
+    """End-of-sequence ids: what the generation configuration names (the model's configuration where it names
+    none, for configurations carry defaults that fit no tokenizer), and the tokenizer's own."""
     found: set[int] = set()
-    sources = (
-        getattr(model.hf_model, "generation_config", None),
-        model.config,
-        model.text_config,
-        model.tokenizer,
-    )
-    for source in sources:
-        value = getattr(source, "eos_token_id", None)
+    named = (getattr(model.hf_model.generation_config, "eos_token_id", None),)
+    fallback = (getattr(config, "eos_token_id", None) for config in (model.config, model.text_config))
+    first = next((value for value in (*named, *fallback) if value is not None), None)
+    for value in (first, getattr(model.tokenizer, "eos_token_id", None)):
         if value is not None:
             found.update([int(value)] if isinstance(value, int) else [int(item) for item in value])
     return frozenset(found)
@@ -130,7 +125,7 @@ def generate(
     generator = None if options.seed is None else torch.Generator().manual_seed(options.seed)
     features = model.encode(prompt.media)
     positions = model.positions(prompt)
-    state = AttentionState(KeyValueCache(), model.attention_groups(prompt))
+    state = model.attention_state(prompt, KeyValueCache())
     hidden = model.run_language_model(
         model.merge(prompt, features), positions, state, **model.language_keywords(prompt, features)
     )

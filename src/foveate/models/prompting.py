@@ -187,7 +187,7 @@ def _expand(model: VisionLanguageModel, text: str, replacements: Sequence[str]) 
 def _tokenize(model: VisionLanguageModel, text: str) -> list[int]:
     bos = getattr(model.tokenizer, "bos_token", None)
     # A template that writes the beginning-of-sequence token itself must not get a second one.
-    add_special = not (bos and text.startswith(bos))
+    add_special = model.adds_special_tokens and not (bos and text.startswith(bos))
     return list(model.tokenizer(text, add_special_tokens=add_special)["input_ids"])
 
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from foveate.models.attention import listening
-from foveate.models.base import PreparedMedia, VisionLanguageModel, VisualGrid
-from foveate.models.parts.towers import processed_size, tower_attention_module, tower_has_cls
+from foveate.models.base import Encoded, PreparedMedia, VisionLanguageModel, VisualGrid
+from foveate.models.parts.towers import llava_features, processed_size, tower_has_cls
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -39,22 +38,18 @@ class Llava(VisionLanguageModel):
         pixel_width, pixel_height = processed_size(self.image_processor, width, height)
         patch = int(self.config.vision_config.patch_size)
         rows, cols = pixel_height // patch, pixel_width // patch
-        # "full" keeps the tower's CLS token as one more visual token in front.
-        extra = int(self.config.vision_feature_select_strategy == "full" and tower_has_cls(self.tower))
+        # The tower puts its CLS token in front, and "default" drops whatever stands there.
+        first = int(tower_has_cls(self.hf_model.model.vision_tower))
+        first -= int(self.config.vision_feature_select_strategy == "default")
         return VisualGrid(
-            tokens=rows * cols + extra,
+            tokens=rows * cols + first,
             rows=rows,
             cols=cols,
             tiles=((rows, cols),),
             pixel_width=pixel_width,
             pixel_height=pixel_height,
-            extra=extra,
+            extra=max(first, 0),
         )
-
-    @property
-    def tower(self) -> torch.nn.Module:
-        """The vision tower."""
-        return self.hf_model.model.vision_tower
 
     def placeholder_text(self, grid: VisualGrid) -> str:
         return self.image_token * grid.tokens
@@ -62,18 +57,7 @@ class Llava(VisionLanguageModel):
     def process_pixels(self, image: PIL.Image.Image, *, images_in_prompt: int = 1) -> dict[str, torch.Tensor]:
         return {"pixel_values": self.image_processor(images=image, return_tensors="pt")["pixel_values"]}
 
-    def encode_batch(
-        self, media: Sequence[PreparedMedia], tap: SalienceTap | None
-    ) -> list[tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor, ...]]]:
+    def encode_batch(self, media: Sequence[PreparedMedia], tap: SalienceTap | None) -> list[Encoded]:
         pixels = torch.cat([item.tensors["pixel_values"] for item in media]).to(self.device, self.dtype)
-        if tap is not None:
-            layer = tower_attention_module(self.tower, self.config.vision_feature_layer)
-            tap.listen_to(layer, has_cls=tower_has_cls(self.tower))
-        with listening(tap):
-            output = self.hf_model.model.get_image_features(pixel_values=pixels, return_dict=True)
-        # A CLS token kept as a feature ("full") counts as a separator in front.
-        rows = [
-            None if tap is None else torch.nn.functional.pad(tap.rows[index], (item.grid.extra, 0))
-            for index, item in enumerate(media)
-        ]
-        return [(features, row, ()) for features, row in zip(output.pooler_output, rows, strict=True)]
+        features, rows = llava_features(self.hf_model.model, self.config, pixels, tap)
+        return [(feature, row, ()) for feature, row in zip(features, rows, strict=True)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from foveate.errors import PromptError
-from foveate.models.base import PreparedMedia, VisionLanguageModel, VisualGrid
+from foveate.models.base import Encoded, PreparedMedia, VisionLanguageModel, VisualGrid
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -52,9 +52,7 @@ class TextOnly(VisionLanguageModel):
     def process_pixels(self, image: PIL.Image.Image, *, images_in_prompt: int = 1) -> dict[str, torch.Tensor]:
         raise self._refuse()
 
-    def encode_batch(
-        self, media: Sequence[PreparedMedia], tap: SalienceTap | None
-    ) -> list[tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor, ...]]]:
+    def encode_batch(self, media: Sequence[PreparedMedia], tap: SalienceTap | None) -> list[Encoded]:
         raise self._refuse()
 
     def placeholder_text(self, grid: VisualGrid) -> str:

@@ -1,6 +1,7 @@
 """What families ask of a CLIP, SigLIP or InternViT tower and of a fixed-size image processor.
 
-Owns the meaning of `vision_feature_layer` (an index into hidden states) and the size a processor resizes to.
+Owns the meaning of `vision_feature_layer` (an index into hidden states), the LLaVA line of tower, selection
+and projector, and the size a processor resizes to.
 """
 
 from __future__ import annotations
@@ -9,14 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
-
-def tower_layers(tower: torch.nn.Module) -> Sequence[Any]:
-    """The encoder layers, whatever the tower calls their place."""
-    inner = getattr(tower, "vision_model", tower)
-    encoder = getattr(inner, "encoder", inner)
-    layers = getattr(encoder, "layers", None)
-    return layers if layers is not None else encoder.layer
+from foveate.models.attention import listening
+from foveate.models.parts.salience import SalienceTap
 
 
 def tower_attention_module(tower: torch.nn.Module, feature_layer: int | Sequence[int]) -> torch.nn.Module:
@@ -27,17 +24,48 @@ def tower_attention_module(tower: torch.nn.Module, feature_layer: int | Sequence
             the output of layer L - 1, -2 of layer L - 2. Of several, the last given (the deepest, by
             custom).
     """
-    layers = tower_layers(tower)
+    encoder: Any = getattr(tower, "vision_model", tower)
+    encoder = encoder.encoder
+    layers = encoder.layers if hasattr(encoder, "layers") else encoder.layer
     index = feature_layer if isinstance(feature_layer, int) else feature_layer[-1]
-    layer: Any = layers[index if index < 0 else max(index - 1, 0)]
-    return getattr(layer, "self_attn", None) or layer.attention
+    layer = layers[index if index < 0 else max(index - 1, 0)]
+    return layer.self_attn if hasattr(layer, "self_attn") else layer.attention
 
 
 def tower_has_cls(tower: torch.nn.Module) -> bool:
     """Whether token 0 of the tower is a CLS token."""
-    inner = getattr(tower, "vision_model", tower)
-    embeddings = inner.embeddings
+    embeddings: Any = getattr(tower, "vision_model", tower).embeddings
     return hasattr(embeddings, "class_embedding") or hasattr(embeddings, "cls_token")
+
+
+def llava_features(
+    core: Any, config: Any, pixels: torch.Tensor, tap: SalienceTap | None
+) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+    """Tower, layer selection and projector of the LLaVA line of models.
+
+    Args:
+        core: the transformers model without its head.
+        pixels: [B, 3, H, W].
+
+    Returns:
+        [B, n, D] projected features, and per tile a salience row [n] (None without a tap).
+    """
+    tower, layer = core.vision_tower, config.vision_feature_layer
+    cls = tower_has_cls(tower)
+    if tap is not None:
+        tap.listen_to(tower_attention_module(tower, layer), has_cls=cls)
+    with listening(tap):
+        hidden = tower(pixels, output_hidden_states=True, return_dict=True).hidden_states
+    chosen = torch.cat([hidden[index] for index in ([layer] if isinstance(layer, int) else layer)], dim=-1)
+    drops_first = config.vision_feature_select_strategy == "default"
+    if drops_first:
+        chosen = chosen[:, 1:]
+    rows: list[torch.Tensor | None] = [None] * pixels.shape[0]
+    if tap is not None:
+        # A CLS token kept as a feature has no salience of its own; "default" drops token 0 whatever it is.
+        rows = [F.pad(row, (1, 0)) if cls else row for row in tap.rows]
+        rows = [row[1:] if drops_first and row is not None else row for row in rows]
+    return core.multi_modal_projector(chosen), rows
 
 
 def processed_size(processor: Any, width: int, height: int) -> tuple[int, int]:
@@ -53,3 +81,13 @@ def processed_size(processor: Any, width: int, height: int) -> tuple[int, int]:
     edge, short, long = int(size["shortest_edge"]), min(width, height), max(width, height)
     other = int(edge * long / short)
     return (edge, other) if width <= height else (other, edge)
+
+
+def block_mean(row: torch.Tensor, side: int, factor: int) -> torch.Tensor:
+    """[side^2] -> [(side / factor)^2]: salience of tokens that are each made of factor x factor neighbours."""
+    return F.avg_pool2d(row.reshape(1, 1, side, side), factor).flatten()
+
+
+def square_side(value: int | Sequence[int]) -> int:
+    """A size that configurations write as a number or as [height, width]."""
+    return int(value) if isinstance(value, int) else int(value[0])
