@@ -101,11 +101,11 @@ def resolve(ref: str | Path | None, revision: str | None = None) -> tuple[Path, 
 
 def _download(name: str, revision: str | None) -> Path:
     """The snapshot of a hub id; config.json first, so that an unsupported type costs no weights."""
-    import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        HTTPError,  # of whichever HTTP library this huggingface_hub uses: httpx, or httpx2 from 2.4
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
@@ -139,7 +139,7 @@ def _download(name: str, revision: str | None) -> Path:
             why="the hub cannot be reached or HF_HUB_OFFLINE is set",
             fix=f"Go online once, or use a local folder or the embedded model {EMBEDDED}.",
         ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, HTTPError, OSError) as error:
         raise ModelError(
             f"Cannot download {label}", why=str(error).splitlines()[0], fix="Try again."
         ) from error
