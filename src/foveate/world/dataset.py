@@ -16,14 +16,17 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from foveate.errors import FoveateError
+from foveate.errors import FoveateError, nearest
 from foveate.world.questions import FAMILIES, Question, ask, follow_up
 from foveate.world.render import Rendering, render
 from foveate.world.sampling import sample_scene, scene_seed
 from foveate.world.scene import MarkerStyle, Scene
+from foveate.world.svg import to_svg
 
 # Share of each family when none is named; caption and grounding are long, so they come less often.
-_WEIGHTS = {"shapes": {"existence": 3, "attribute": 3, "count": 4, "comparison": 4, "relation": 5, "negative": 1}}
+_WEIGHTS = {
+    "shapes": {"existence": 3, "attribute": 3, "count": 4, "comparison": 4, "relation": 5, "negative": 1}
+}
 _WEIGHTS["shapes"] |= {"grounding": 1, "marker": 4, "reading": 2}
 _WEIGHTS["page"] = {"reading": 6, "chart": 6, "table": 6}
 
@@ -107,20 +110,27 @@ def write_dataset(
     difficulty: int = 2,
     families: Sequence[str] | None = None,
     marker_style: MarkerStyle | None = None,
+    svg: bool = False,
     progress: Callable[[int], None] | None = None,
-) -> list[Example]:
-    """Write `count` scenes as images/NNNNNN.png, one JSONL row a dialogue, and contact_sheet.png.
+) -> int:
+    """Write `count` scenes as images/*.png (and *.svg), one JSONL row a dialogue, and contact_sheet.png.
 
-    Returns the examples shown on the sheet. An existing data file is never overwritten.
+    Returns the number of dialogues. An existing data file is never overwritten.
 
     Raises:
         FoveateError: the folder already holds a data set of this split, or a family is unknown.
     """
     target = folder / f"{split}.jsonl"
     if target.exists():
-        raise FoveateError(f"{target} exists already", fix="Choose another folder with --out, or remove it first.")
+        raise FoveateError(
+            f"{target} exists already", fix="Choose another folder with --out, or remove it first."
+        )
     (folder / "images").mkdir(parents=True, exist_ok=True)
     shown: list[Example] = []
+    dialogues = 0
+    for family in families or ():
+        if family not in FAMILIES:
+            raise FoveateError(f"Unknown question family {family!r}", fix=nearest(family, FAMILIES))
     partial = target.with_suffix(".jsonl.partial")
     with partial.open("w", encoding="utf-8") as out:
         for index in range(start, start + count):
@@ -130,15 +140,18 @@ def write_dataset(
             )  # fmt: skip
             name = f"images/{split}-{domain}-{index:06d}.png"
             Image.fromarray(example.rendering.rgb).save(folder / name)
+            if svg:
+                (folder / name).with_suffix(".svg").write_text(to_svg(example.scene, size), encoding="utf-8")
             for row in _rows(example, name):
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
+                dialogues += 1
             if len(shown) < 20:
                 shown.append(example)
             if progress:
                 progress(index - start + 1)
     partial.rename(target)
     contact_sheet(shown).save(folder / "contact_sheet.png")
-    return shown
+    return dialogues
 
 
 def _rows(example: Example, image: str) -> Iterable[dict[str, Any]]:
@@ -171,6 +184,3 @@ def contact_sheet(examples: Sequence[Example], *, columns: int = 4, cell: int = 
             draw.text((x, y + cell + 30 * line + 1), turn.text[:40], fill=(90, 90, 90), font=font)
             draw.text((x + 8, y + cell + 30 * line + 15), turn.answer[:40], fill=(0, 0, 0), font=font)
     return sheet
-
-
-__all__ = ["FAMILIES", "Example", "contact_sheet", "make_example", "messages", "write_dataset"]

@@ -84,7 +84,7 @@ class Asker:
 
 
 def phrase(attributes: dict[str, str], *, plural: bool = False) -> str:
-    """"striped red star" from {"texture": ..., "colour": ..., "shape": ...}; "object" where no shape is given."""
+    """ "striped red star" from {"texture": ..., "colour": ..., "shape": ...}; "object" where no shape is given."""
     noun = attributes.get("shape", "object")
     if plural:
         noun = noun + ("es" if noun.endswith("ss") else "s")
@@ -102,7 +102,9 @@ def _a(text: str) -> str:
 
 def existence(q: Asker) -> Question | None:
     """Half the time of something that is there; otherwise one attribute of a real object is changed."""
-    keys = {1: ("colour", "shape"), 2: ("colour", "shape"), 3: ("texture", "colour", "shape")}[q.scene.difficulty]
+    keys = {1: ("colour", "shape"), 2: ("colour", "shape"), 3: ("texture", "colour", "shape")}[
+        q.scene.difficulty
+    ]
     if q.rng.random() < 0.3:
         keys = (q.rng.choice(("colour", "shape")),)
     item = q.rng.choice(q.objects)
@@ -117,7 +119,9 @@ def existence(q: Asker) -> Question | None:
         else:
             return None
     named = phrase(attributes)
-    text = q.rng.choice((f"Is there {_a(named)}?", f"Is there {_a(named)} in the image?", f"Can you see {_a(named)}?"))
+    text = q.rng.choice(
+        (f"Is there {_a(named)}?", f"Is there {_a(named)} in the image?", f"Can you see {_a(named)}?")
+    )
     return Question(
         family="existence",
         text=text,
@@ -180,7 +184,9 @@ def count(q: Asker) -> Question | None:
     """How many; the answer is drawn first among those that the scene offers, to flatten the distribution."""
     options: dict[int, list[dict[str, str]]] = {}
     forms: list[dict[str, str]] = [{}]
-    forms += [{"colour": c} for c in COLOURS] + [{"shape": s} for s in SHAPES] + [{"texture": t} for t in TEXTURES]
+    forms += (
+        [{"colour": c} for c in COLOURS] + [{"shape": s} for s in SHAPES] + [{"texture": t} for t in TEXTURES]
+    )
     item = q.rng.choice(q.objects)
     forms.append({"colour": item.colour, "shape": item.shape})
     for form in forms:
@@ -188,7 +194,9 @@ def count(q: Asker) -> Question | None:
     answers = [a for a in options if a <= MAX_COUNT and (a > 0 or q.rng.random() < 0.4)]
     answer = q.rng.choice(answers)
     named = phrase(q.rng.choice(options[answer]), plural=True)
-    text = q.rng.choice((f"How many {named} are there?", f"Count the {named}.", f"How many {named} can you see?"))
+    text = q.rng.choice(
+        (f"How many {named} are there?", f"Count the {named}.", f"How many {named} can you see?")
+    )
     return Question(
         family="count", text=text, answer=str(answer), choices=tuple(str(n) for n in range(MAX_COUNT + 1))
     )
@@ -327,7 +335,7 @@ def _relation_extreme(q: Asker) -> Question | None:
 
 
 def _relation_two_hop(q: Asker) -> Question | None:
-    """"What colour is the star left of the blue circle?", where other stars stand elsewhere."""
+    """ "What colour is the star left of the blue circle?", where other stars stand elsewhere."""
     order = q.rng.sample(q.objects, len(q.objects))
     word, measure = q.rng.choice(list(_RELATIONS.items()))
     for anchor in order:
@@ -409,7 +417,12 @@ def marker(q: Asker) -> Question | None:
     labels = tuple(m.label for m in markers)
     text = q.rng.choice((f"Which marker is on the {named}?", f"Which mark lies on the {named}?"))
     return Question(
-        family="marker", text=text, answer=target.label, choices=labels, tags=_held_out(item), object_ids=(item.id,)
+        family="marker",
+        text=text,
+        answer=target.label,
+        choices=labels,
+        tags=_held_out(item),
+        object_ids=(item.id,),
     )
 
 
@@ -435,7 +448,10 @@ def reading(q: Asker) -> Question | None:
         if sum(line.text.isdigit() == lines[place].text.isdigit() for line in lines) == 1:
             forms.append(f"Which {kind} is printed here?")
         return Question(
-            family="reading", text=q.rng.choice(forms), answer=lines[place].text, tags=_word_tags(lines[place].text)
+            family="reading",
+            text=q.rng.choice(forms),
+            answer=lines[place].text,
+            tags=_word_tags(lines[place].text),
         )
     labelled = [o for o in q.objects if o.text]
     if not labelled:
@@ -462,7 +478,9 @@ def chart(q: Asker) -> Question | None:
     if q.rng.random() < 0.6:
         return Question(
             family="chart",
-            text=q.rng.choice(("What is the value of bar {}?", "How high is bar {}?")).format(figure.labels[place]),
+            text=q.rng.choice(("What is the value of bar {}?", "How high is bar {}?")).format(
+                figure.labels[place]
+            ),
             answer=str(figure.values[place]),
             choices=tuple(str(n) for n in range(figure.maximum + 1)),
             tags=("value",),
@@ -496,7 +514,9 @@ def table(q: Asker) -> Question | None:
 def caption(q: Asker) -> Question | None:
     """Everything in the picture with its place, from top to bottom: the densest supervision there is."""
     if q.scene.texts:
-        return Question(family="caption", text="Read all lines.", answer=" ".join(t.text for t in q.scene.texts))
+        return Question(
+            family="caption", text="Read all lines.", answer=" ".join(t.text for t in q.scene.texts)
+        )
     if q.scene.tables:
         rows = q.scene.tables[0].rows
         answer = "; ".join(" ".join(cell or "-" for cell in row) for row in rows)

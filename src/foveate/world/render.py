@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from foveate.world.scene import Background, BarChart, MarkerStyle, Scene, SceneObject, Table, TextBlock
+from foveate.world.scene import Background, BarChart, MarkerStyle, Scene, SceneObject, Table
 from foveate.world.vocabulary import COLOURS, RGB
 
 _SUPERSAMPLE = 2
@@ -64,12 +64,16 @@ class _Canvas:
         self.draw = ImageDraw.Draw(self.image)
         self.glyphs: list[Glyph] = []
 
-    def text(self, text: str, x: float, y: float, font_pixels: float, shade: RGB, *, stroke: bool = False) -> None:
+    def text(
+        self, text: str, x: float, y: float, font_pixels: float, shade: RGB, *, stroke: bool = False
+    ) -> None:
         """Print with the left top corner at pixel (x, y) and note where each character fell."""
         font = _font(max(6, round(font_pixels)))
         outline = (255, 255, 255) if sum(shade) < 384 else (0, 0, 0)
         if stroke:
-            self.draw.text((x, y), text, fill=shade, font=font, anchor="lt", stroke_width=1, stroke_fill=outline)
+            self.draw.text(
+                (x, y), text, fill=shade, font=font, anchor="lt", stroke_width=1, stroke_fill=outline
+            )
         else:
             self.draw.text((x, y), text, fill=shade, font=font, anchor="lt")
         bottom = y + font.getbbox(text, anchor="lt")[3]
@@ -78,7 +82,9 @@ class _Canvas:
                 left, right = font.getlength(text[:i]), font.getlength(text[: i + 1])
                 self.glyphs.append(Glyph(character, (x + left, y, x + right, bottom)))
 
-    def centred_text(self, text: str, x: float, y: float, font_pixels: float, shade: RGB, *, stroke: bool = False) -> None:
+    def centred_text(
+        self, text: str, x: float, y: float, font_pixels: float, shade: RGB, *, stroke: bool = False
+    ) -> None:
         left, top, right, bottom = _font(max(6, round(font_pixels))).getbbox(text, anchor="lt")
         self.text(text, x - (right - left) / 2, y - (bottom - top) / 2, font_pixels, shade, stroke=stroke)
 
@@ -102,7 +108,9 @@ def render(scene: Scene, size: int = 168) -> Rendering:
     return Rendering(np.asarray(canvas.image), ids, depths[ids], tuple(canvas.glyphs))
 
 
-def render_frames(scene: Scene, *, size: int = 168, seconds: float = 2.0, frames_per_second: float = 8.0) -> Iterator[Rendering]:
+def render_frames(
+    scene: Scene, *, size: int = 168, seconds: float = 2.0, frames_per_second: float = 8.0
+) -> Iterator[Rendering]:
     """Frames of a moving scene, the first at time 0."""
     for frame in range(max(1, round(seconds * frames_per_second))):
         yield render(scene.at(frame / frames_per_second), size)
@@ -199,7 +207,9 @@ def _draw_object(canvas: _Canvas, item: SceneObject) -> None:
     if item.text:
         light = sum(item.shade) > 384
         font_pixels = item.radius * size * (1.25 if len(item.text) == 1 else 0.85)
-        canvas.centred_text(item.text, item.x * size, item.y * size, font_pixels, _INK if light else (250, 250, 250))
+        canvas.centred_text(
+            item.text, item.x * size, item.y * size, font_pixels, _INK if light else (250, 250, 250)
+        )
 
 
 def _covered(canvas: _Canvas, glyph: Glyph, object_id: int) -> bool:
@@ -214,7 +224,9 @@ def _draw_table(canvas: _Canvas, table: Table) -> None:
     width, height = table.column_width * size, table.row_height * size
     x0, y0 = table.x * size, table.y * size
     columns, rows = len(table.rows[0]), len(table.rows)
-    canvas.draw.rectangle((x0, y0, x0 + columns * width, y0 + rows * height), fill=(252, 252, 252), outline=_INK)
+    canvas.draw.rectangle(
+        (x0, y0, x0 + columns * width, y0 + rows * height), fill=(252, 252, 252), outline=_INK
+    )
     canvas.draw.rectangle((x0, y0, x0 + columns * width, y0 + height), fill=(214, 222, 235), outline=_INK)
     for row, cells in enumerate(table.rows):
         canvas.draw.line((x0, y0 + row * height, x0 + columns * width, y0 + row * height), fill=_INK)
@@ -232,7 +244,7 @@ def _draw_chart(canvas: _Canvas, chart: BarChart) -> None:
     base = y0 + height
     canvas.draw.rectangle((x0, y0, x0 + width, base), fill=(252, 252, 252))
     font_pixels = 0.075 * size
-    for tick in range(0, chart.maximum + 1):
+    for tick in range(chart.maximum + 1):
         y = base - height * tick / chart.maximum
         shade = (150, 150, 150) if tick % 5 == 0 else (222, 222, 222)
         canvas.draw.line((x0, y, x0 + width, y), fill=shade)
@@ -250,7 +262,12 @@ def _draw_chart(canvas: _Canvas, chart: BarChart) -> None:
 
 def _marker_outline(style: MarkerStyle, x: float, y: float, radius: float) -> list[tuple[float, float]]:
     if style.shape == "square":
-        return [(x - radius, y - radius), (x + radius, y - radius), (x + radius, y + radius), (x - radius, y + radius)]
+        return [
+            (x - radius, y - radius),
+            (x + radius, y - radius),
+            (x + radius, y + radius),
+            (x - radius, y + radius),
+        ]
     if style.shape == "diamond":
         return [(x, y - 1.3 * radius), (x + 1.3 * radius, y), (x, y + 1.3 * radius), (x - 1.3 * radius, y)]
     return [(x, y - 1.3 * radius), (x + 1.2 * radius, y + radius), (x - 1.2 * radius, y + radius)]
@@ -271,6 +288,3 @@ def _draw_markers(canvas: _Canvas, scene: Scene) -> None:
             canvas.draw.polygon(_marker_outline(style, x, y, radius), fill=shade, outline=outline)
         dx, dy = offsets[style.label_position]
         canvas.centred_text(marker.label, x + dx, y + dy, font_pixels, shade, stroke=True)
-
-
-__all__ = ["Glyph", "Rendering", "TextBlock", "render", "render_frames"]

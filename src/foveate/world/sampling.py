@@ -11,7 +11,16 @@ import hashlib
 import random
 
 from foveate.errors import FoveateError, nearest
-from foveate.world.scene import Background, BarChart, Marker, MarkerStyle, Scene, SceneObject, Table, TextBlock
+from foveate.world.scene import (
+    Background,
+    BarChart,
+    Marker,
+    MarkerStyle,
+    Scene,
+    SceneObject,
+    Table,
+    TextBlock,
+)
 from foveate.world.vocabulary import (
     COLOURS,
     HELD_OUT,
@@ -141,7 +150,10 @@ def _place(
         for _ in range(60):
             x = rng.uniform(radius * 1.12, aspect - radius * 1.12)
             y = rng.uniform(radius * 1.12, 1 - radius * 1.12)
-            gaps = ((x - px) ** 2 + (y - py) ** 2 - (spacing * (radius + radii[j])) ** 2 for j, (px, py) in enumerate(placed))
+            gaps = (
+                (x - px) ** 2 + (y - py) ** 2 - (spacing * (radius + radii[j])) ** 2
+                for j, (px, py) in enumerate(placed)
+            )
             if all(gap > 0 for gap in gaps):
                 placed.append((x, y))
                 break
@@ -264,7 +276,9 @@ def _lines(rng: random.Random, split: str, difficulty: int) -> tuple[TextBlock, 
             width = 0.92
         y = 0.04 + i * step + rng.uniform(0, max(0.0, step - height))
         shade = _jitter(rng, rng.choice(((25, 25, 25), (25, 25, 25), (150, 30, 30), (30, 50, 150))), 15)
-        blocks.append(TextBlock(text=text, x=rng.uniform(0.03, 0.97 - width), y=y, height=height, shade=shade))
+        blocks.append(
+            TextBlock(text=text, x=rng.uniform(0.03, 0.97 - width), y=y, height=height, shade=shade)
+        )
     return tuple(blocks)
 
 

@@ -13,9 +13,10 @@ def _hex(shade: RGB) -> str:
 
 
 def _text(text: str, x: float, y: float, height: float, shade: RGB, anchor: str = "middle") -> str:
+    baseline = "central" if anchor == "middle" else "hanging"
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{height:.1f}" font-family="sans-serif" fill="{_hex(shade)}" '
-        f'text-anchor="{anchor}" dominant-baseline="{"central" if anchor == "middle" else "hanging"}">{escape(text)}</text>'
+        f'text-anchor="{anchor}" dominant-baseline="{baseline}">{escape(text)}</text>'
     )
 
 
@@ -63,7 +64,9 @@ def to_svg(scene: Scene, size: int = 168) -> str:
             for c, cell in enumerate(row):
                 x, y = (table.x + c * table.column_width) * size, (table.y + r * table.row_height) * size
                 w, h = table.column_width * size, table.row_height * size
-                parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" fill="none" stroke="#141414"/>')
+                parts.append(
+                    f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" fill="none" stroke="#141414"/>'
+                )
                 parts.append(_text(cell, x + w / 2, y + h / 2, 0.62 * h, (20, 20, 20)))
     for chart in scene.charts:
         step, base = chart.width / len(chart.labels), (chart.y + chart.height) * size
@@ -73,11 +76,17 @@ def to_svg(scene: Scene, size: int = 168) -> str:
                 f'<rect x="{left:.1f}" y="{base - height:.1f}" width="{0.6 * step * size:.1f}" height="{height:.1f}" '
                 f'fill="{_hex(chart.shades[i])}" data-label="{chart.labels[i]}" data-value="{value}"/>'
             )
-            parts.append(_text(chart.labels[i], left + 0.3 * step * size, base + 0.06 * size, 0.08 * size, (20, 20, 20)))
+            parts.append(
+                _text(
+                    chart.labels[i], left + 0.3 * step * size, base + 0.06 * size, 0.08 * size, (20, 20, 20)
+                )
+            )
     style = scene.marker_style
     for marker in scene.markers:
         x, y, shade = marker.x * size, marker.y * size, COLOURS[style.colour]
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{style.radius * size:.1f}" fill="{_hex(shade)}"/>')
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{style.radius * size:.1f}" fill="{_hex(shade)}"/>'
+        )
         parts.append(_text(marker.label, x, y - (style.radius + 0.05) * size, style.font_size * size, shade))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{size}" viewBox="0 0 {width} {size}">'

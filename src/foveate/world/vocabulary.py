@@ -121,7 +121,7 @@ OUTLINES: dict[str, tuple[Point, ...]] = {
     "circle": tuple(_regular(40)),
     "square": tuple((0.84 * x, 0.84 * y) for x, y in [(-1, -1), (1, -1), (1, 1), (-1, 1)]),
     "triangle": tuple((x, y + 0.18) for x, y in _regular(3, radius=1.1)),
-    "star": tuple(_regular_point for _regular_point in _star()),
+    "star": tuple(_star()),
     "cross": tuple(_cross(0.36)),
     "ring": tuple(_ring()),
     "heart": tuple(_heart()),

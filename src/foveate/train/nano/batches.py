@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,13 @@ class Batch:
     segments: Tensor
     blind: bool = False
 
+    def to(self, device: torch.device) -> Batch:
+        moved: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in moved.items():
+            if isinstance(value, Tensor):
+                moved[name] = value.to(device, non_blocking=True)
+        return Batch(**moved)
+
     @property
     def prefix(self) -> int:
         """Places before the text: `<bos><user>` and the visual tokens."""
@@ -54,15 +62,17 @@ class Batch:
 
     def all_positions(self) -> Tensor:
         """[B, P + T]."""
-        opening = torch.arange(self.prefix).expand(len(self.token_ids), -1)
+        opening = torch.arange(self.prefix, device=self.positions.device).expand(len(self.token_ids), -1)
         return torch.cat([opening, self.positions + self.prefix], dim=1)
 
     def mask(self) -> Tensor:
-        """[B, 1, T, P + T] bool: a text place sees the opening, the picture, and what precedes it in its dialogue."""
+        """[B, 1, T, P + T] scores to add: a text place sees the opening, the picture, and its dialogue so far."""
         rows, length = self.segments.shape
-        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        device = self.segments.device
+        causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
         same = (self.segments[:, :, None] == self.segments[:, None, :]) & causal
-        return torch.cat([torch.ones(rows, length, self.prefix, dtype=torch.bool), same], dim=2)[:, None]
+        own = torch.zeros(rows, length, length, device=device).masked_fill_(~same, -1e4)
+        return torch.cat([torch.zeros(rows, length, self.prefix, device=device), own], dim=2)[:, None]
 
 
 def to_pixels(rgb: np.ndarray) -> np.ndarray:
@@ -79,7 +89,9 @@ class Packer:
         self.tokenizer = tokenizer
         self.end, self.pad = tokenizer.eos_token_id, tokenizer.pad_token_id
         self.bos = tokenizer.bos_token_id
-        self.user, self.assistant, self.image = tokenizer.convert_tokens_to_ids(["<user>", "<assistant>", "<image>"])
+        self.user, self.assistant, self.image = tokenizer.convert_tokens_to_ids(
+            ["<user>", "<assistant>", "<image>"]
+        )
         self._cache: dict[str, list[int]] = {}
 
     def _encode(self, text: str) -> list[int]:
@@ -92,12 +104,16 @@ class Packer:
 
     def sequence(self, example: Example, room: int) -> dict[str, list]:
         """Text columns of one example; dialogues that no longer fit into `room` tokens are left out."""
-        columns: dict[str, list] = {k: [] for k in ("token_ids", "positions", "targets", "weights", "segments")}
+        columns: dict[str, list] = {
+            k: [] for k in ("token_ids", "positions", "targets", "weights", "segments")
+        }
         for number, dialogue in enumerate(example.dialogues, start=1):
             tokens: list[int] = []
             trained: list[float] = []
             for turn, question in enumerate(dialogue):
-                asked = ([self.user] if turn else []) + self._encode(question.text) + [self.end, self.assistant]
+                asked = (
+                    ([self.user] if turn else []) + self._encode(question.text) + [self.end, self.assistant]
+                )
                 reply = [*self._encode(question.answer), self.end]
                 weight = _LONG_WEIGHT if question.family in ("caption", "grounding") else 1.0
                 tokens += asked + reply
@@ -107,7 +123,9 @@ class Packer:
             columns["token_ids"] += tokens
             columns["positions"] += range(len(tokens))
             # The target of a place is the token after it; the last place of a dialogue has none.
-            columns["targets"] += [t if w else -100 for t, w in zip(tokens[1:], trained[1:], strict=True)] + [-100]
+            columns["targets"] += [t if w else -100 for t, w in zip(tokens[1:], trained[1:], strict=True)] + [
+                -100
+            ]
             columns["weights"] += [*trained[1:], 0.0]
             columns["segments"] += [number] * len(tokens)
         return columns
@@ -165,4 +183,6 @@ def validation_examples(split: str, count: int, *, difficulty: int = 2) -> Itera
     """A fixed set of fresh pictures, two of shapes to one page."""
     for index in range(count):
         domain = "page" if index % 3 == 2 else "shapes"
-        yield make_example(domain, split, index, questions=2 if domain == "page" else 6, difficulty=difficulty)
+        yield make_example(
+            domain, split, index, questions=2 if domain == "page" else 6, difficulty=difficulty
+        )

@@ -46,7 +46,12 @@ def patch_labels(example: Example, grid: int) -> tuple[np.ndarray, np.ndarray]:
     table = np.zeros((max((o.id for o in example.scene.objects), default=-1) + 2, 4), dtype=np.int64)
     centres = np.full((len(table), 2), np.nan, dtype=np.float32)
     for item in example.scene.objects:
-        kinds = (_COLOUR_INDEX[item.colour], _SHAPE_INDEX[item.shape], TEXTURES.index(item.texture), SIZES.index(item.size))
+        kinds = (
+            _COLOUR_INDEX[item.colour],
+            _SHAPE_INDEX[item.shape],
+            TEXTURES.index(item.texture),
+            SIZES.index(item.size),
+        )
         table[item.id] = np.array(kinds) + 1
         centres[item.id] = item.x / example.scene.aspect * grid, item.y * grid
     labels = np.concatenate([table[seen].transpose(2, 0, 1), _characters(example, grid)[None]])

@@ -69,7 +69,9 @@ def dense_loss(trainee: NanoTrainee, seen: Tensor, batch: Batch) -> Tensor:
     for place, (name, classes) in enumerate(CLASS_COUNTS.items()):
         # Empty patches are many and easy.
         weight = torch.tensor([0.2] + [1.0] * (classes - 1), device=seen.device)
-        total = total + F.cross_entropy(trainee.dense_heads[name](patches), batch.labels[:, place].flatten(), weight)
+        total = total + F.cross_entropy(
+            trainee.dense_heads[name](patches), batch.labels[:, place].flatten(), weight
+        )
     offsets = batch.offsets.permute(0, 2, 3, 1).reshape(-1, 2)
     known = ~offsets[:, 0].isnan()
     if known.any():
@@ -88,14 +90,22 @@ def answer_logits(trainee: NanoTrainee, seen: Tensor, batch: Batch) -> tuple[Ten
 class NanoTrainer:
     """Owns the state of one run in `folder`: checkpoint.pt, log.jsonl, and at the end the exported model."""
 
-    def __init__(self, settings: NanoTraining, folder: Path, *, report: Callable[[dict], None] | None = None) -> None:
-        self.settings, self.folder = settings, folder
+    def __init__(
+        self,
+        settings: NanoTraining,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        report: Callable[[dict], None] | None = None,
+    ) -> None:
+        self.settings, self.folder, self.device = settings, folder, torch.device(device)
         self.report = report or (lambda row: None)
         torch.manual_seed(settings.seed)
         self.tokenizer: PreTrainedTokenizerFast = build_tokenizer()
         user = self.tokenizer.convert_tokens_to_ids("<user>")
-        self.trainee = NanoTrainee(build_config(self.tokenizer), user_token=user)
-        matrices, others = [], []
+        self.trainee = NanoTrainee(build_config(self.tokenizer), user_token=user).to(self.device)
+        matrices: list[torch.nn.Parameter] = []
+        others: list[torch.nn.Parameter] = []
         for name, parameter in self.trainee.named_parameters():
             inner = ".layers." in name or "projector" in name
             (matrices if inner and parameter.ndim == 2 else others).append(parameter)
@@ -117,11 +127,12 @@ class NanoTrainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.checkpoint.exists():
             return
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
         if state["batch_size"] != self.settings.batch_size or state["seed"] != self.settings.seed:
             raise FoveateError(
                 f"{self.checkpoint} was made with another batch size or seed",
-                why=f"{state['batch_size']}/{state['seed']} there, {self.settings.batch_size}/{self.settings.seed} here",
+                why=f"{state['batch_size']}, {state['seed']} there; "
+                f"{self.settings.batch_size}, {self.settings.seed} here",
                 fix="Give the same values, or another --out.",
             )
         self.trainee.load_state_dict(state["model"])
@@ -169,7 +180,9 @@ class NanoTrainer:
     def export(self) -> Path:
         target = self.folder / "model"
         export(self.trainee.llava, self.tokenizer, target)
-        (target / "recipe.json").write_text(json.dumps(asdict(self.settings), indent=2) + "\n", encoding="utf-8")
+        (target / "recipe.json").write_text(
+            json.dumps(asdict(self.settings), indent=2) + "\n", encoding="utf-8"
+        )
         return target
 
     def _batches(self) -> Iterator[Batch]:
@@ -179,19 +192,23 @@ class NanoTrainer:
         # One worker draws pictures on another core while this one trains.
         yield from DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=6)
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
     def _train_step(self, batch: Batch) -> dict:
         tower_only = self.step < self.settings.tower_steps
+        batch = batch.to(self.device)
         rate = self.settings.rate(self.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with self._autocast():
             seen = self.trainee.see(batch.pixels)
         dense = dense_loss(self.trainee, seen, batch)
         row = {"step": self.step + 1, "rate": rate, "dense_loss": dense.item()}
         loss = dense
         if not tower_only:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with self._autocast():
                 logits, targets = answer_logits(self.trainee, seen, batch)
             weights = batch.weights[batch.targets >= 0]
             each = F.cross_entropy(logits.float(), targets, reduction="none")
@@ -209,15 +226,15 @@ class NanoTrainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Share of questions per family whose whole answer is the greedy one (given the right start), and of patches."""
+        """Share of questions whose whole answer is the greedy one given its start, per family, and of patches."""
         packer = Packer(self.tokenizer)
         right: dict[str, list[bool]] = {}
         examples = list(validation_examples("validation", self.settings.validation_pictures))
         size = self.settings.batch_size
         for start in range(0, len(examples) // size * size, size):
             chunk = examples[start : start + size]
-            batch = packer.pack(chunk)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            batch = packer.pack(chunk).to(self.device)
+            with self._autocast():
                 seen = self.trainee.see(batch.pixels)
                 self._score_patches(seen, batch, right)
                 if self.step <= self.settings.tower_steps:

@@ -10,11 +10,9 @@ import json
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
-    AttentionInterface,
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
@@ -22,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from foveate.train.nano import attention  # noqa: F401  (registers the two attention functions)
 from foveate.train.nano.dense import CLASS_COUNTS, SCENE_LABELS
 
 IMAGE_SIZE = 168
@@ -72,29 +71,6 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlavaConfig:
     )
 
 
-def packed_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **_: object
-) -> tuple[Tensor, None]:
-    """Attention over `[opening + image | packed dialogues]` in two calls, which skips most of the masked half.
-
-    Args:
-        query, key, value: [B, heads, P + T, head width].
-        attention_mask: [B, 1, T, P + T] bool for the text rows; the P opening rows are plainly causal.
-
-    Returns:
-        [B, P + T, heads, head width], and None for the weights that are never built.
-    """
-    prefix = query.shape[2] - attention_mask.shape[2]
-    opening = F.scaled_dot_product_attention(
-        query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], is_causal=True
-    )
-    text = F.scaled_dot_product_attention(query[:, :, prefix:], key, value, attn_mask=attention_mask)
-    return torch.cat([opening, text], dim=2).transpose(1, 2), None
-
-
-AttentionInterface.register("foveate_packed", packed_attention)
-
-
 class NanoTrainee(nn.Module):
     """The model with its training-only heads."""
 
@@ -103,6 +79,7 @@ class NanoTrainee(nn.Module):
         self.user_token = user_token
         self.llava = LlavaForConditionalGeneration(config)
         self.llava.model.language_model.config._attn_implementation = "foveate_packed"
+        self.llava.model.vision_tower.config._attn_implementation = "foveate_tower"
         width = config.vision_config.hidden_size
         self.dense_heads = nn.ModuleDict({name: nn.Linear(width, n) for name, n in CLASS_COUNTS.items()})
         self.offset_head = nn.Linear(width, 2)
@@ -118,7 +95,7 @@ class NanoTrainee(nn.Module):
         Args:
             seen: [B, 1 + N, width] tower output, or None for a batch without pictures.
             text_ids: [B, T] what follows `<bos><user>` and the N visual tokens.
-            mask: [B, 1, T, P + T] bool, True where a text place may look; P = 2 + N (or 2).
+            mask: [B, 1, T, P + T] added to the text places' scores; P = 2 + N (or 2).
             positions: [B, P + T].
 
         Returns:
@@ -133,7 +110,10 @@ class NanoTrainee(nn.Module):
             visual = inner.multi_modal_projector(seen[:, 1:])
             parts.insert(1, visual.to(parts[0].dtype))
         hidden = inner.language_model(
-            inputs_embeds=torch.cat(parts, dim=1), attention_mask=mask, position_ids=positions, use_cache=False
+            inputs_embeds=torch.cat(parts, dim=1),
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=False,
         ).last_hidden_state
         return hidden[:, -text_ids.shape[1] :]
 

@@ -32,7 +32,9 @@ def _corpus(scenes: int) -> list[str]:
     lines = []
     for index in range(scenes):
         for domain in ("shapes", "page"):
-            example = make_example(domain, "train", index, questions=8, difficulty=1 + index % 3, caption="last")
+            example = make_example(
+                domain, "train", index, questions=8, difficulty=1 + index % 3, caption="last"
+            )
             lines += [text for q in example.questions() for text in (q.text, q.answer)]
     return lines
 

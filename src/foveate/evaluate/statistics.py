@@ -1,0 +1,24 @@
+"""Intervals that hold at small samples and near 0 and 1. Pure Python."""
+
+from __future__ import annotations
+
+import math
+
+
+def wilson_interval(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson score interval of a proportion (Wilson 1927), 95 % by default.
+
+    Unlike the normal approximation it never collapses to a point at 0 % or 100 %.
+
+    Raises:
+        ValueError: counts that cannot be (negative, or more successes than trials).
+    """
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes in {trials} trials")
+    if trials == 0:
+        return 0.0, 1.0
+    share = successes / trials
+    denominator = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / denominator
+    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / denominator
+    return max(0.0, centre - half), min(1.0, centre + half)
