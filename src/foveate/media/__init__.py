@@ -1,1 +1,21 @@
-"""."""
+"""Opening images and video: limits before decoding, upright RGB out, and a digest of the content.
+
+Owns files, bytes and data: URIs. Knows no models and no torch, and never fetches from the network. Video
+needs PyAV, which is imported only when a video is read.
+"""
+
+from foveate.media.digest import digest_media
+from foveate.media.image import Image, ImageSource, open_image
+from foveate.media.limits import MediaLimits, limits_table
+from foveate.media.video import Video, read_video
+
+__all__ = [
+    "Image",
+    "ImageSource",
+    "MediaLimits",
+    "Video",
+    "digest_media",
+    "limits_table",
+    "open_image",
+    "read_video",
+]
