@@ -229,7 +229,7 @@ def corners() -> np.ndarray:
     return rgb
 
 
-# How a camera stores the upright picture for each EXIF value, written from the standard and apart from the code tested.
+# How a camera stores the upright picture for each EXIF value, from the standard and not from the code tested.
 STORED = {
     1: lambda a: a,
     2: np.fliplr,

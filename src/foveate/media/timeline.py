@@ -25,7 +25,7 @@ class Timeline:
     Attributes:
         ticks: [N] int64, ascending: when each frame starts, in units of `tick` seconds.
         keyframes: indices into `ticks` at which decoding can start, ascending.
-        exact: decoded frames carry these ticks. Otherwise (AVI with only decoding times) frames are matched
+        exact: decoded frames carry these ticks. Otherwise (AVI with B-frames) frames are matched
             by counting.
         tick: seconds per tick.
     """
@@ -92,6 +92,9 @@ def scan(container: Any, stream: Any, name: str, limits: MediaLimits) -> Timelin
         raise MediaError(
             f"{name} has no frames", why="its video stream holds no packets", fix="Save or download it again."
         )
+    if container.format.name == "avi" and stream.codec_context.has_b_frames:
+        # AVI stores no presentation times; those the demuxer makes up are in decoding order, wrong for B-frames.
+        shown = [None] * len(shown)
     return _ordered(shown, decoded, keys, tick, stream)
 
 
