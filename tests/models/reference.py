@@ -30,7 +30,7 @@ def plain_inputs(
         inputs["token_type_ids"] = torch.zeros_like(ids)
     elif family == "gemma3":
         inputs["token_type_ids"] = (ids == image_id).long()
-    elif family.startswith("qwen"):
+    elif family.startswith("qwen") and family.endswith("vl"):
         inputs["mm_token_type_ids"] = (ids == image_id).int()
     if not images:
         return inputs

@@ -145,6 +145,11 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
 
 
+def _transport_errors(error: type[Exception]) -> tuple[type[Exception], ...]:
+    """What the hub's HTTP library raises: its releases differ in which library that is, so ask the class tree."""
+    return tuple(base for base in error.__mro__ if issubclass(base, Exception) and base is not Exception)
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json as a mapping.
 

@@ -84,7 +84,7 @@ def processed_size(processor: Any, width: int, height: int) -> tuple[int, int]:
 
 
 def block_mean(row: torch.Tensor, side: int, factor: int) -> torch.Tensor:
-    """[side^2] -> [(side / factor)^2]: salience of tokens that are each made of factor x factor neighbours."""
+    """[side^2] -> [(side / factor)^2]: salience of tokens each made of factor x factor neighbours."""
     return F.avg_pool2d(row.reshape(1, 1, side, side), factor).flatten()
 
 
