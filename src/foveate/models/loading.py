@@ -187,7 +187,7 @@ def _check_weights(folder: Path) -> None:
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"{index} is not a weight index", why=repr(error), fix="Download it again."
             ) from error

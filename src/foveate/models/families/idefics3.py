@@ -45,9 +45,8 @@ class Idefics3(VisionLanguageModel):
     def _split(self, width: int, height: int) -> tuple[int, int]:
         """(rows, cols) of tiles; (1, 1) is one tile without a global view.
 
-        Computed here because the processor's own `get_number_of_image_patches` rounds the second side from
-        the size before the first was rounded up, and so disagrees with what its preprocessing does for some
-        sizes.
+        Computed here because the processor's own `get_number_of_image_patches` takes the second side from
+        before the first was rounded up, and so miscounts where `longest_edge` is no multiple of the tile.
         """
         from transformers.models.idefics3.image_processing_pil_idefics3 import get_resize_output_image_size
 
