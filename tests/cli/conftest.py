@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,18 +9,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from terminal_driver import child_environment
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # for tiny.py, which builds random checkpoints
 
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def child_environment(**changes: str) -> dict[str, str]:
-    """This process's environment with one thread, no styling and no forced offline mode."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))
-    }
-    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", **changes}
 
 
 @pytest.fixture(scope="session")
@@ -54,9 +46,18 @@ def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny import build_tiny
+    """A language model without eyes; built here because tiny.py holds vision-language families."""
+    import transformers
+    from tiny import TEXT, scale_weights, tiny_tokenizer
 
-    return build_tiny("text", tmp_path_factory.mktemp("models") / "tiny-text")
+    folder = tmp_path_factory.mktemp("models") / "tiny-text"
+    tokenizer = tiny_tokenizer((), "<|end|>")
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**TEXT, vocab_size=len(tokenizer)))
+    scale_weights(model, 0)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

