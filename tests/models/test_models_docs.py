@@ -1,0 +1,41 @@
+"""docs/models.md says what the registry and the measured figures say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from foveate.errors import ModelError
+from foveate.models.registry import FAMILIES, TEXT_ONLY
+from foveate.models.table import render, replace_between
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+RESULTS = json.loads((ROOT / "results" / "parity.json").read_text(encoding="utf-8"))
+
+
+def test_table_is_in_step() -> None:
+    assert replace_between(DOCUMENT, render(RESULTS)) == DOCUMENT, "run: python -m foveate.models.table"
+
+
+def test_figures_keep_the_bound() -> None:
+    assert set(RESULTS["families"]) == {family.name for family in FAMILIES}
+    for name, figures in RESULTS["families"].items():
+        assert figures["greedy_match"] == 1.0, name
+        differences = [value for key, value in figures.items() if key.endswith("difference")]
+        assert len(differences) == 4 and all(0 <= value <= RESULTS["tolerance"] for value in differences), (
+            name
+        )
+
+
+def test_text_only_types_are_listed() -> None:
+    assert all(name in DOCUMENT for name in TEXT_ONLY.model_types)
+
+
+def test_family_without_figures_is_an_error() -> None:
+    with pytest.raises(ModelError, match="no figures for llava"):
+        render({**RESULTS, "families": {}})
+    with pytest.raises(ModelError, match="families:begin"):
+        replace_between("no markers", "table")
