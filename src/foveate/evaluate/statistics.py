@@ -21,4 +21,6 @@ def wilson_interval(successes: int, trials: int, *, z: float = 1.959964) -> tupl
     denominator = 1 + z * z / trials
     centre = (share + z * z / (2 * trials)) / denominator
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / denominator
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At the ends the bounds are exactly 0 and 1; rounding would miss them by a hair.
+    low = 0.0 if successes == 0 else centre - half
+    return low, 1.0 if successes == trials else centre + half

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import random
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from foveate.errors import FoveateError, nearest
@@ -169,18 +169,23 @@ def _rows(example: Example, image: str) -> Iterable[dict[str, Any]]:
 
 def contact_sheet(examples: Sequence[Example], *, columns: int = 4, cell: int = 224) -> Image.Image:
     """Pictures with their questions and answers in a grid, to look at before training on anything."""
-    lines = 6
-    font = ImageFont.load_default(size=12)
-    height = cell + 15 * lines
+    font = ImageFont.load_default(size=11)
+    lines = [
+        [
+            line
+            for turn in e.questions()[:4]
+            for line in textwrap.wrap(f"{turn.text} {turn.answer}", cell // 6)
+        ]
+        for e in examples
+    ]
+    height = cell + 14 * max((len(each) for each in lines), default=0) + 8
     rows = max(1, -(-len(examples) // columns))
-    sheet = Image.new("RGB", (columns * (cell + 8), rows * (height + 8)), (255, 255, 255))
+    sheet = Image.new("RGB", (columns * (cell + 8), rows * height), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
-    for place, example in enumerate(examples):
-        x, y = (place % columns) * (cell + 8) + 4, (place // columns) * (height + 8) + 4
-        picture = Image.fromarray(np.ascontiguousarray(example.rendering.rgb))
+    for place, (example, words) in enumerate(zip(examples, lines, strict=True)):
+        x, y = (place % columns) * (cell + 8) + 4, (place // columns) * height + 4
+        picture = Image.fromarray(example.rendering.rgb)
         sheet.paste(picture.resize((cell, round(cell / example.scene.aspect))), (x, y))
-        turns = example.questions()[: lines // 2]
-        for line, turn in enumerate(turns):
-            draw.text((x, y + cell + 30 * line + 1), turn.text[:40], fill=(90, 90, 90), font=font)
-            draw.text((x + 8, y + cell + 30 * line + 15), turn.answer[:40], fill=(0, 0, 0), font=font)
+        for line, text in enumerate(words):
+            draw.text((x, y + cell + 14 * line + 1), text, fill=(40, 40, 40), font=font)
     return sheet

@@ -261,7 +261,7 @@ def _compare_same(q: Asker) -> Question | None:
             continue
         first, first_name, second, second_name = pair
         same = getattr(first, key) == getattr(second, key)
-        if same != want_same or any(v in f"{first_name} {second_name}".split() for v in _VALUES[key]):
+        if same != want_same or any(v in f"{first_name} {second_name}" for v in _VALUES[key]):
             continue
         noun = "pattern" if key == "texture" else key
         return Question(
@@ -575,7 +575,7 @@ def follow_up(scene: Scene, first: Question, rng: random.Random) -> Question | N
     if first.family not in ("attribute", "grounding", "marker") or len(first.object_ids) != 1:
         return None
     item = next(o for o in scene.objects if o.id == first.object_ids[0])
-    keys = [k for k in _VALUES if k not in first.tags and getattr(item, k) not in first.text.split()]
+    keys = [k for k in _VALUES if k not in first.tags and getattr(item, k) not in first.text]
     if not keys:
         return None
     key = rng.choice(keys)

@@ -47,6 +47,10 @@ class ExplicitAttention(torch.autograd.Function):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    query, key = (
+        query.to(value.dtype),
+        key.to(value.dtype),
+    )  # rotary embedding leaves them wider under autocast
     if query.device.type == "cpu":
         return ExplicitAttention.apply(query, key, value, bias)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
@@ -72,9 +76,9 @@ def packed_attention(
         [B, P + T, heads, head width], and None for the weights that are never kept.
     """
     prefix = query.shape[2] - attention_mask.shape[2]
-    causal = torch.full((prefix, prefix), -1e4, dtype=query.dtype, device=query.device).triu(1)
+    causal = torch.full((prefix, prefix), -1e4, dtype=value.dtype, device=query.device).triu(1)
     opening = attend(query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], causal)
-    text = attend(query[:, :, prefix:], key, value, attention_mask.to(query.dtype))
+    text = attend(query[:, :, prefix:], key, value, attention_mask.to(value.dtype))
     return torch.cat([opening, text], dim=2).transpose(1, 2), None
 
 

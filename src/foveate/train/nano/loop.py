@@ -49,6 +49,7 @@ class NanoTraining:
     dense_weight: float = 0.3
     seed: int = 0
     compile: bool = True
+    log_every: int = 25
     evaluate_every: int = 250
     save_every: int = 250
     validation_pictures: int = 150
@@ -164,7 +165,7 @@ class NanoTrainer:
         for batch in self._batches():
             row = self._train_step(batch)
             self.step += 1
-            if self.step % 25 == 0:
+            if self.step % self.settings.log_every == 0:
                 now = time.monotonic()
                 row["seconds_per_step"] = (now - started) / (self.step - last)
                 started, last = now, self.step
