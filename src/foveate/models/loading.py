@@ -269,6 +269,7 @@ def _load_checkpoint(
     )
     local = {"local_files_only": True, "trust_remote_code": False}
     # Reading local files takes a moment: a progress bar would only clutter the caller's terminal.
+    bars = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
         model, report = auto.from_pretrained(
@@ -291,6 +292,9 @@ def _load_checkpoint(
             why=" ".join(str(error).split())[:400] or repr(error),
             fix="Check that config.json, tokenizer and weights belong together.",
         ) from error
+    finally:
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
     _refuse_missing(name, report)
     model.eval().requires_grad_(False).to(device)
     return {

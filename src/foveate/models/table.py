@@ -41,7 +41,7 @@ def render(results: dict[str, Any]) -> str:
         lines.append(
             f"| {family.name} | {types} | {family.paper} | {family.positions} | {family.salience} "
             f"| {figures['logit_difference']:.1e} | {figures['multi_image_difference']:.1e} "
-            f"| {'identical' if figures['greedy_match'] == 1 else 'DIFFERENT'} "
+            f"| {'identical' if figures['greedy_mismatches'] == 0 else 'DIFFERENT'} "
             f"| {figures['salience_difference']:.1e} |"
         )
     source = (
