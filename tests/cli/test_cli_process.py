@@ -114,6 +114,31 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert done.stdout == ""
 
 
+def test_a_picture_in_place_of_the_question_is_told(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "foveate.cli", "chat"],
+        input=b"\x89PNG\r\n\x1a\n\xff\xfe",
+        capture_output=True,
+        env=child_environment(),
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"foveate: error: standard input is not text")
+
+
+def test_a_narrow_output_encoding_is_no_error() -> None:
+    program = Path(__file__).with_name("fake_model.py")
+    done = subprocess.run(
+        [sys.executable, str(program), "chat", "naïve ✓"],
+        capture_output=True,
+        env=child_environment(PYTHONUTF8="0", PYTHONIOENCODING="ascii"),
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"turn 1, 0 pictures: na\\xefve \\u2713" in done.stdout
+
+
 def test_json_mode_puts_the_error_on_stdout_too(foveate: Runner, tmp_path: Path) -> None:
     done = foveate("chat", "dog.png", "What is this?", "--json", cwd=tmp_path)
     assert_refused(done, "no picture 'dog.png'")
@@ -178,15 +203,26 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert writer.wait(timeout=30) == 141
 
 
-def test_a_missing_extra_names_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from foveate.cli import verbs
-    from foveate.errors import MissingExtraError
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        ("matplotlib", ("'matplotlib'", "pip install 'foveate[train]'")),
+        ("prometheus_client.core", ("'prometheus-client'", "pip install 'foveate[serve]'")),
+    ],
+)
+def test_a_missing_extra_names_its_install_line(module: str, says: tuple[str, ...]) -> None:
+    done = run_python(patched(f"raise ModuleNotFoundError('No module named x', name={module!r})"))
+    assert_refused(done, *says)
 
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
 
-    monkeypatch.setattr(verbs.importlib, "import_module", missing)
-    with pytest.raises(MissingExtraError, match=r"pip install 'foveate\[train\]'"):
-        load_verb("train")
-    with pytest.raises(ModuleNotFoundError):  # chat declares no extra: that would be our own fault
-        load_verb("chat")
+def test_a_missing_module_of_no_extra_is_our_own_fault() -> None:
+    done = run_python(patched("import foveate.no_such_room"))
+    assert_refused(done, "foveate.no_such_room", "--debug", code=1)
+
+
+@pytest.mark.parametrize("verb", [name for name in available() if hasattr(load_verb(name), "commands")])
+def test_a_verb_with_verbs_of_its_own_shows_them(foveate: Runner, verb: str) -> None:
+    done = foveate(verb)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: foveate {verb}")
+    assert_refused(foveate(verb, "nonsense"), "nonsense")

@@ -130,7 +130,7 @@ def _complete(request: ChatRequest, *, as_json: bool) -> ChatRequest:
                 why="standard input is the picture",
                 fix='Add it: foveate chat - "What is this?"',
             )
-        question = sys.stdin.read() if sys.stdin is not None else ""
+        question = _read_question()
         if not question.strip():
             raise FoveateError(
                 "no question",
@@ -149,6 +149,19 @@ def _complete(request: ChatRequest, *, as_json: bool) -> ChatRequest:
             "no question", why="it holds nothing but pictures or blanks", fix="Add what you want to know."
         )
     return ChatRequest(model=request.model, images=(*images, *found), question=text)
+
+
+def _read_question() -> str:
+    try:
+        text = sys.stdin.read() if sys.stdin is not None else ""
+        text.encode("utf-8")  # in UTF-8 mode Python smuggles foreign bytes through as lone surrogates
+    except UnicodeError as error:
+        raise FoveateError(
+            "standard input is not text",
+            why="it was read for a question, and its bytes are no characters",
+            fix='For a picture write: foveate chat - "What is this?"',
+        ) from error
+    return text
 
 
 def open_picture(source: str) -> Image:

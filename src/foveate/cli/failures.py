@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from foveate.errors import FoveateError, nearest
+from foveate.errors import FoveateError, MissingExtraError, nearest
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
@@ -39,6 +39,25 @@ def usage_error(error: typer.TyperException) -> FoveateError:
             f"unknown flag {flag!r}", why=f"{path!r} has no such flag", fix=nearest(flag, known)
         )
     return FoveateError(one_line(error.format_message()), fix=f"See: {path} --help")
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """The extra whose package was not found, with its install line; None if no extra of ours holds it."""
+    from foveate.cli.machine import extras
+
+    wanted = (error.name or "").split(".")[0]
+    for extra in extras():
+        for package in extra.packages:
+            # A distribution's name differs from its module's by the dash (prometheus-client) at most.
+            if package.replace("-", "_") == wanted:
+                return MissingExtraError(package, extra.name, "this command")
+    return None
+
+
+def _is_help(error: typer.TyperException) -> bool:
+    """A verb with sub-verbs called alone: the parser raises its help page as an error."""
+    context = getattr(error, "ctx", None)
+    return context is not None and error.format_message() == context.get_help()
 
 
 def describe(error: BaseException) -> dict[str, str]:
@@ -67,7 +86,12 @@ def report(error: BaseException, *, debug: bool, as_json: bool) -> int:
         the exit code.
     """
     if isinstance(error, typer.TyperException):
+        if _is_help(error):
+            print(error.format_message())
+            return 0
         error = usage_error(error)
+    elif isinstance(error, ModuleNotFoundError):
+        error = missing_extra(error) or error
     if debug:
         traceback.print_exception(error)
     parts = describe(error)

@@ -6,6 +6,7 @@ nor torch, transformers or numpy, until one is called.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -55,6 +56,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     debug, as_json = "--debug" in own, "--json" in own
     # --debug may stand after the verb too, where a person adds it on the second try.
     words = ["--debug"] * debug + [word for word in own if word != "--debug"] + words[len(own) :]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a terminal without a character still shows the rest
     try:
         # Not Command.main(): it turns a broken pipe and Ctrl-C into exits of its own before we see them.
         command = typer.main.get_command(app)

@@ -62,6 +62,10 @@ def _options(command: Any) -> str:
 
 
 def _default(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    if parameter.secondary_opts:  # --this/--no-this: the one in force when neither is given
+        return f"`{(parameter.opts if parameter.default else parameter.secondary_opts)[0]}`"
     if parameter.is_flag or parameter.default in (None, [], ()):
         return ""
     return f"`{parameter.default}`"

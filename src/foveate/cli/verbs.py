@@ -16,7 +16,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from foveate.errors import FoveateError, MissingExtraError, nearest
+from foveate.errors import FoveateError, nearest
 
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
 
@@ -48,18 +48,8 @@ def available() -> list[str]:
 
 
 def load_verb(name: str) -> Any:
-    """The command object of a verb, importing its file.
-
-    Raises:
-        MissingExtraError: the verb's optional dependencies are not installed.
-    """
-    verb = VERBS[name]
-    try:
-        module = importlib.import_module(verb.module)
-    except ModuleNotFoundError as error:
-        if verb.extra is None or (error.name or "").split(".")[0] == "foveate":
-            raise
-        raise MissingExtraError(error.name or "?", verb.extra, f"'foveate {name}'") from error
+    """The command object of a verb, importing its file."""
+    module = importlib.import_module(VERBS[name].module)
     app = getattr(module, "app", None)
     if app is None:
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
