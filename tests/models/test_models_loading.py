@@ -154,6 +154,7 @@ def test_unsupported_type_is_refused_by_name(copy: Callable[[str], Path]) -> Non
     assert "'mllama'" in text
     for family in FAMILIES:
         assert family.name in text
+    assert "Did you mean" not in text, "mllama is no misspelling of a text model"
     with pytest.raises(ModelError, match="Did you mean 'qwen2_5_vl'"):
         find_family("qwen2_5_vll")
 
@@ -227,7 +228,9 @@ def test_dtype_and_device(tiny_folder: Callable[[str], Path], monkeypatch: pytes
     assert "float8" in refusal(folder, dtype="float8")
     assert "toaster" in refusal(folder, device="toaster")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "No device cuda:1: torch sees 0" in refusal(folder, device="cuda:1")
     assert "No device cuda" in refusal(folder, device="cuda")
+    assert "No device meta" in refusal(folder, device="meta")
     cuda = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     assert choose_dtype("auto", cuda, {}) == (torch.bfloat16, "SM 90")

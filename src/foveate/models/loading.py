@@ -226,9 +226,17 @@ def choose_device(device: str | torch.device) -> tuple[torch.device, str]:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ModelError(f"Unknown device {device!r}", fix="Use auto, cpu or cuda.") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"No device {chosen}", why="torch sees no CUDA", fix="Use device cpu.")
+        raise ModelError(f"Unknown device {device!r}", fix="Use auto, cpu, cuda or mps.") from error
+    counts = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    there = counts.get(chosen.type, 0)
+    if (chosen.index or 0) >= there:
+        raise ModelError(
+            f"No device {chosen}", why=f"torch sees {there} of type {chosen.type} here", fix="Use device cpu."
+        )
     return chosen, "as asked"
 
 

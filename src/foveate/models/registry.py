@@ -5,11 +5,12 @@ Imports no torch and no transformers, so that `foveate ls` and error messages ar
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from foveate.errors import ModelError, nearest
+from foveate.errors import ModelError
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
@@ -154,11 +155,12 @@ def find_family(model_type: str) -> FamilyInfo:
         if model_type in family.model_types:
             return family
     supported = [name for family in FAMILIES for name in family.model_types]
-    hint = nearest(model_type, [*supported, *TEXT_ONLY.model_types])
+    # Stricter than for words people type: another architecture's name is rarely a misspelling of ours.
+    close = difflib.get_close_matches(model_type, supported, n=1, cutoff=0.8)
     raise ModelError(
         f"Model type {model_type!r} has no adapter",
         why=f"supported are {', '.join(supported)}, and text-only {', '.join(TEXT_ONLY.model_types)}",
-        fix=hint if hint.startswith("Did") else "See docs/models.md for how to add a family.",
+        fix=f"Did you mean {close[0]!r}?" if close else "See docs/models.md for how to add a family.",
     )
 
 
