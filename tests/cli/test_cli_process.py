@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,11 +29,13 @@ def assert_refused(done: subprocess.CompletedProcess[str], *says: str, code: int
 
 
 def test_help_answers_within_300_milliseconds(foveate: Runner) -> None:
-    times: list[float] = []
-    while len(times) < 20 and not (times and min(times) < 0.3):  # the machine may be busy with something else
-        start = time.perf_counter()
+    """Processor time, which is what the wall clock shows on a free core: neighbours must not fail this."""
+    times = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = foveate("--help")
-        times.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0
         assert "chat" in done.stdout
     assert min(times) < 0.3, times
