@@ -230,6 +230,23 @@ def test_png_that_promises_more_rows_than_it_holds(interlace: bool) -> None:
         open_image(bytes(data))
 
 
+def test_interlaced_png_that_lacks_its_last_rows() -> None:
+    """Four rows of the last pass, no more than the filter bytes of the other passes: only a count by pass sees it."""
+    starts = (
+        (0, 0, 8, 8),
+        (0, 4, 4, 8),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    )  # the others hold no column
+    rows = b"".join(
+        b"\0" + b"\x40" * 3 * len(range(x0, 2, dx)) for x0, y0, dx, dy in starts for _ in range(y0, 64, dy)
+    )
+    assert open_image(png(2, 64, rows, interlace=1)).rgb.min() == 0x40
+    with pytest.raises(MediaError, match="lacks 28 bytes of pixels"):
+        open_image(png(2, 64, rows[:-28], interlace=1))
+
+
 @pytest.mark.parametrize("kind", ["png", "gif", "bmp", "tiff", "tiff lzw", "webp", "webp lossless"])
 def test_headers_that_claim_more_than_there_is(kind: str) -> None:
     """Slightly too tall, well inside every limit: an error, or for GIF a screen larger than its one frame."""

@@ -341,6 +341,19 @@ def test_what_is_not_a_video(source: Any, words: str) -> None:
     assert words in text and "\n" not in text and len(text) < 400
 
 
+def test_playlists_never_open_other_files(tmp_path: Path) -> None:
+    (tmp_path / "part.ts").write_bytes(clip("mpegts", "libx264"))
+    part = tmp_path / "part.ts"
+    playlists = {
+        "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:3,\n{part}\n#EXT-X-ENDLIST\n",
+        "list.ffconcat": f"ffconcat version 1.0\nfile {part.name}\n",
+    }
+    for name, text in playlists.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(MediaError, match="cannot be opened as a video"):
+            read_video(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     "request_", [{"frames_per_second": 0.0}, {"frames_per_second": float("nan")}, {"max_frames": 0}]
 )
@@ -380,6 +393,41 @@ def test_random_damage_raises_only_media_errors(changes: list[tuple[float, int]]
         except MediaError:
             continue
         assert 1 <= len(video) <= 64
+
+
+def test_a_stream_that_appears_halfway_is_a_media_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyAV raises IndexError there (found by fuzzing transport streams)."""
+    original = video_module._opened
+
+    class Growing:
+        def __init__(self, container: Any) -> None:
+            self.container = container
+
+        def demux(self, stream: Any) -> Any:
+            yield next(self.container.demux(stream))
+            raise IndexError("list index out of range")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.container, name)
+
+    def opened(*args: Any) -> Any:
+        @video_module.contextmanager
+        def wrapped() -> Any:
+            with original(*args) as (container, stream):
+                yield Growing(container), stream
+
+        return wrapped()
+
+    monkeypatch.setattr(video_module, "_opened", opened)
+    with pytest.raises(MediaError, match="changes its streams"):
+        read_video(clip("mpegts", "libx264"))
+
+
+def test_files_joined_end_to_end_keep_every_frame(caplog: pytest.LogCaptureFixture) -> None:
+    """Times start again at the join; by time alone the second half would be lost."""
+    video = read_video(clip("mpegts", "libx264", count=20) * 2, frames_per_second=None)
+    assert numbers(video) == list(range(20)) * 2
+    assert "run backwards" in caplog.text
 
 
 def test_missing_extra_prints_the_install_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,9 @@ costs about as much as reading the file.
 
 from __future__ import annotations
 
+import itertools
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +18,7 @@ import numpy as np
 from foveate.errors import MediaError
 from foveate.media.limits import MediaLimits
 
+_LOG = logging.getLogger(__name__)
 _SHORTEN = "Cut the video"
 
 
@@ -25,7 +29,7 @@ class Timeline:
     Attributes:
         ticks: [N] int64, ascending: when each frame starts, in units of `tick` seconds.
         keyframes: indices into `ticks` at which decoding can start, ascending.
-        exact: decoded frames carry these ticks. Otherwise (AVI with B-frames) frames are matched
+        exact: decoded frames carry these ticks. Otherwise (AVI with B-frames, joined files) frames are matched
             by counting.
         tick: seconds per tick.
     """
@@ -74,7 +78,7 @@ def scan(container: Any, stream: Any, name: str, limits: MediaLimits) -> Timelin
     keys: list[bool] = []
     tick = float(stream.time_base)
     first = last = None
-    for packet in container.demux(stream):
+    for packet in pulled(container.demux(stream), name):
         if (
             packet.size == 0 or packet.is_discard
         ):  # the end mark, "same as before" in AVI, cut by an edit list
@@ -95,7 +99,29 @@ def scan(container: Any, stream: Any, name: str, limits: MediaLimits) -> Timelin
     if container.format.name == "avi" and stream.codec_context.has_b_frames:
         # AVI stores no presentation times; those the demuxer makes up are in decoding order, wrong for B-frames.
         shown = [None] * len(shown)
+    known = [time for time in decoded if time is not None]
+    if any(later < earlier for earlier, later in itertools.pairwise(known)):
+        # Files joined end to end. By time, everything after the join would be lost.
+        _LOG.warning("%s: its times run backwards, so its frames are taken as evenly spaced", name)
+        shown = decoded = [None] * len(shown)
     return _ordered(shown, decoded, keys, tick, stream)
+
+
+def pulled(items: Iterable[Any], name: str) -> Iterator[Any]:
+    """The same packets or frames; PyAV's IndexError for a stream that appears halfway becomes a `MediaError`."""
+    iterator = iter(items)
+    while True:
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        except IndexError as error:
+            raise MediaError(
+                f"{name} changes its streams on the way",
+                why="one appears that its start does not name",
+                fix="Convert it to MP4.",
+            ) from error
+        yield item
 
 
 def _ordered(

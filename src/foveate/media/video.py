@@ -23,7 +23,7 @@ from foveate.media.containers import declared_size
 from foveate.media.digest import digest_media
 from foveate.media.limits import MediaLimits
 from foveate.media.sources import Encoded, locate
-from foveate.media.timeline import Timeline, check_claims, choose, scan
+from foveate.media.timeline import Timeline, check_claims, choose, pulled, scan
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT_LIMITS = MediaLimits()
@@ -233,7 +233,7 @@ def _by_time(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Decode forward, keep the first frame at or after each wanted time, jump over long other stretches."""
     with opened() as (container, stream):
-        decoder = container.decode(stream)
+        decoder = pulled(container.decode(stream), name)
         position, last = -1, None
         for index in chosen:
             wanted = int(timeline.ticks[index])
@@ -243,7 +243,7 @@ def _by_time(
             jumped = seek and key - position > _SEEK_WORTH
             if jumped:
                 container.seek(int(timeline.ticks[key]), stream=stream)
-                decoder = container.decode(stream)
+                decoder = pulled(container.decode(stream), name)
             for frame in decoder:
                 if frame.pts is None:
                     continue
@@ -265,7 +265,7 @@ def _by_counting(
     with opened() as (container, stream):
         seconds, wanted = timeline.seconds, set(chosen.tolist())
         found = 0
-        for count, frame in enumerate(container.decode(stream)):
+        for count, frame in enumerate(pulled(container.decode(stream), name)):
             if count in wanted:
                 found += 1
                 yield float(seconds[count]), _upright(frame, name)
