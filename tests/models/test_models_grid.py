@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from foveate.errors import PromptError
 from foveate.models import load
-from foveate.models.base import PreparedMedia
+from foveate.models.records import PreparedMedia
 
 SIDES = st.integers(min_value=2, max_value=420)
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from foveate.errors import FoveateError, ModelError
 from foveate.models import load, supported_families
-from foveate.models.loading import choose_dtype, resolve
+from foveate.models.checkpoint_files import resolve
+from foveate.models.loading import choose_dtype
 from foveate.models.registry import FAMILIES, adapter_class, find_family
 
 

@@ -17,7 +17,7 @@ import torch
 import transformers
 from reference import eager_salience, plain_inputs
 
-from foveate.models.base import Prompt
+from foveate.models.records import Prompt
 
 TOLERANCE = 1e-4
 NEW_TOKENS = 16

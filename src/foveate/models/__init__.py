@@ -11,15 +11,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foveate.models.base import (
-        GeneratedToken,
-        MediaFeatures,
-        PreparedMedia,
-        Prompt,
-        VisionLanguageModel,
-        VisualGrid,
-    )
+    from foveate.models.base import VisionLanguageModel
     from foveate.models.loading import load
+    from foveate.models.records import GeneratedToken, MediaFeatures, PreparedMedia, Prompt, VisualGrid
     from foveate.models.registry import FamilyInfo, supported_families
 
 __all__ = [
@@ -34,10 +28,15 @@ __all__ = [
     "supported_families",
 ]
 
-_HOMES = {"load": "loading", "FamilyInfo": "registry", "supported_families": "registry"}
+_HOMES = {
+    "FamilyInfo": "registry",
+    "VisionLanguageModel": "base",
+    "load": "loading",
+    "supported_families": "registry",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'base')}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'records')}"), name)

@@ -13,10 +13,11 @@ import torch
 
 from foveate.errors import PromptError
 from foveate.models.attention import KeyValueCache
-from foveate.models.base import GeneratedToken
+from foveate.models.records import GeneratedToken
 
 if TYPE_CHECKING:
-    from foveate.models.base import Prompt, VisionLanguageModel
+    from foveate.models.base import VisionLanguageModel
+    from foveate.models.records import Prompt
 
 REPLACEMENT = "\ufffd"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from foveate.errors import PromptError, nearest
-from foveate.models.base import PreparedMedia, Prompt
+from foveate.models.records import PreparedMedia, Prompt
 
 if TYPE_CHECKING:
     from foveate.media import Image

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from foveate.models.attention import listening
-from foveate.models.base import Encoded, PreparedMedia, VisionLanguageModel, VisualGrid
+from foveate.models.base import VisionLanguageModel
 from foveate.models.parts.towers import block_mean, square_side, tower_attention_module, tower_has_cls
+from foveate.models.records import Encoded, PreparedMedia, VisualGrid
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from foveate.models.base import Encoded, PreparedMedia, VisionLanguageModel, VisualGrid
+from foveate.models.base import VisionLanguageModel
 from foveate.models.parts.towers import llava_features, processed_size, tower_has_cls
+from foveate.models.records import Encoded, PreparedMedia, VisualGrid
 
 if TYPE_CHECKING:
     import PIL.Image

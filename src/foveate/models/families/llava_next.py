@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from foveate.models.base import Encoded, PreparedMedia, VisualGrid
 from foveate.models.families.llava import Llava
 from foveate.models.parts.anyres import AnyresLayout, anyres_layout, pack
 from foveate.models.parts.towers import llava_features
+from foveate.models.records import Encoded, PreparedMedia, VisualGrid
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foveate.models.base import VisualGrid
 from foveate.models.families.llava_next import LlavaNext
+from foveate.models.records import VisualGrid
 
 if TYPE_CHECKING:
     import PIL.Image

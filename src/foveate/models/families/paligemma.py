@@ -13,8 +13,9 @@ import torch
 
 from foveate.errors import PromptError
 from foveate.models.attention import listening
-from foveate.models.base import Encoded, PreparedMedia, Prompt, VisionLanguageModel, VisualGrid
+from foveate.models.base import VisionLanguageModel
 from foveate.models.parts.towers import tower_attention_module
+from foveate.models.records import Encoded, PreparedMedia, Prompt, VisualGrid
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from foveate.models.base import PreparedMedia
 from foveate.models.families.qwen2_vl import Qwen2VL
+from foveate.models.records import PreparedMedia
 
 
 class Qwen25VL(Qwen2VL):

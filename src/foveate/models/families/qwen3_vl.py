@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from foveate.models.base import MediaFeatures, Prompt
 from foveate.models.families.qwen2_vl import Qwen2VL
+from foveate.models.records import MediaFeatures, Prompt
 
 
 class Qwen3VL(Qwen2VL):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from foveate.errors import PromptError
-from foveate.models.base import Encoded, PreparedMedia, VisionLanguageModel, VisualGrid
+from foveate.models.base import VisionLanguageModel
+from foveate.models.records import Encoded, PreparedMedia, VisualGrid
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -1,0 +1,107 @@
+"""The records that travel between rooms: grids, prepared images, prompts, features, tokens, checkpoints.
+
+Owns their fields and shapes. Knows no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualGrid:
+    """What one image becomes, known from its size alone, before anything is encoded.
+
+    Attributes:
+        tokens: visual tokens the language model will see, separators included.
+        rows, cols: layout of the main grid in tokens (for tiled families: of the tiles' area).
+        tiles: (rows, cols) in tokens of every tower input, in the order they are encoded.
+        pixel_width, pixel_height: size of the image after resizing, in pixels.
+        extra: separators (such as LLaVA-NeXT's newline) counted in `tokens`.
+    """
+
+    tokens: int
+    rows: int
+    cols: int
+    tiles: tuple[tuple[int, int], ...]
+    pixel_width: int
+    pixel_height: int
+    extra: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedMedia:
+    """One image after pixel processing, ready for the tower.
+
+    `tensors` holds "pixel_values" (leading dimension: tiles or patches) and what else the tower wants;
+    `digest` is the content digest of the source picture; `width` and `height` are its size in pixels.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    grid: VisualGrid
+    width: int
+    height: int
+    digest: str = ""
+    source: str = ""
+
+
+@dataclass(kw_only=True)
+class Prompt:
+    """A conversation as the model reads it: template applied, placeholders expanded.
+
+    `spans[i]` is the half-open range of token indices that image i covers, text between its tiles included.
+    """
+
+    token_ids: list[int]
+    media: list[PreparedMedia]
+    spans: list[tuple[int, int]]
+    text: str
+
+
+@dataclass(kw_only=True)
+class MediaFeatures:
+    """What the tower and projector made of one image.
+
+    features: [N, D] in the language model's width; salience: [N] float32 or None, separators 0;
+    deepstack: one [N, D] per language layer that adds visual features again (Qwen3-VL).
+    """
+
+    features: torch.Tensor
+    grid: VisualGrid
+    salience: torch.Tensor | None = None
+    deepstack: tuple[torch.Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class GeneratedToken:
+    """One decoding step. `text` is what this token completes and may be empty; `finish_reason` is set on the
+    last token only: "stop" (end of sequence), "length" (max_new_tokens) or "context" (no room left)."""
+
+    id: int
+    text: str
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedCheckpoint:
+    """What `loading.py` read from a folder and hands to the family's adapter."""
+
+    ref: str
+    folder: Path
+    config: Any
+    hf_model: Any
+    tokenizer: Any
+    image_processor: Any
+    chat_template: str | None
+    dtype: torch.dtype
+    dtype_reason: str
+    device: torch.device
+    device_reason: str
+
+
+# What a family's tower gives for one image: features [N, D], salience [N] or None, deepstack features.
+Encoded = tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor, ...]]
