@@ -35,7 +35,9 @@ CONTAINERS = [
     ("avi", "libx264"),  # with B-frames, of which AVI does not store the times
     ("avi", "ffv1"),
     ("mpegts", "libx264"),
+    ("mpegts", "mpeg2video"),
     ("flv", "libx264"),
+    ("asf", "mpeg4"),
     ("gif", "gif"),
 ]
 
@@ -325,6 +327,7 @@ def no_frames() -> bytes:
         (picture("PNG"), "open_image"),
         (picture("JPEG"), "looks like: JPEG"),
         (b"%PDF-1.4", "PDF document"),
+        (b"OggS\x00\x02", "Ogg file"),
         (b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n/etc/hostname\n", "cannot be opened as a video"),
         (b"ffconcat version 1.0\nfile /etc/hostname\n", "cannot be opened as a video"),
         (sound(), "has no video stream"),
@@ -363,7 +366,7 @@ def test_impossible_requests(request_: dict[str, Any]) -> None:
 
 
 @given(
-    entry=st.sampled_from([entry for entry in CONTAINERS if entry[0] not in ("mpegts", "flv", "gif")]),
+    entry=st.sampled_from([entry for entry in CONTAINERS if entry[0] not in ("mpegts", "flv", "asf", "gif")]),
     share=st.floats(0, 1, exclude_max=True),
 )
 @settings(max_examples=80, deadline=None)

@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 _DEFAULT_LIMITS = MediaLimits()
 # Self-contained containers only. Playlists (HLS, DASH, concat) would make the demuxer open other files and
 # addresses.
-_DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif"
+_DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,gif"
 # Decoding fewer frames than this is cheaper than a seek, which flushes the decoder.
 _SEEK_WORTH = 16
 VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview
@@ -155,7 +155,7 @@ def _check_request(frames_per_second: float | None, max_frames: int, limits: Med
 def _check_file(file: BinaryIO, encoded: Encoded) -> None:
     """Refuse still images by name, and files shorter than their container says."""
     kind = formats.identify(file.read(512))
-    if kind is not None and kind != "GIF" and "video" not in kind and kind != "Ogg file":
+    if kind is not None and kind != "GIF" and "video" not in kind:
         fix = (
             "Open it with open_image."
             if kind in formats.IMAGES
