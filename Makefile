@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # Without an NVIDIA driver this exact torch comes first: other versions pull gigabytes of CUDA packages.
 CPU_TORCH := torch==2.13.0
 
-.PHONY: demo test lint unit setup clean
+.PHONY: demo test lint unit docs setup clean
 
 setup: $(READY)
 
@@ -30,6 +30,10 @@ lint: setup
 
 unit: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+docs: setup  # tables from code and result files, pictures from the model
+	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate.errors import MediaError
-from foveate.media import MediaLimits, limits_table, open_image
+from foveate.media import MediaLimits, open_image
 from foveate.media import image as image_module
 
 KINDS: dict[str, tuple[str, dict[str, object]]] = {
@@ -314,10 +314,3 @@ def test_random_damage_raises_only_media_errors(
 def test_limits_must_be_positive_numbers(value: object) -> None:
     with pytest.raises(MediaError, match=r"MediaLimits.max_bytes is"):
         MediaLimits(max_bytes=value)  # type: ignore[arg-type]
-
-
-def test_documented_limits_are_the_real_ones() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "media.md").read_text(encoding="utf-8")
-    assert limits_table() in page, (
-        "docs/media.md is out of step: paste the output of foveate.media.limits_table()"
-    )

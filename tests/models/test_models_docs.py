@@ -9,15 +9,11 @@ import pytest
 
 from foveate.errors import ModelError
 from foveate.models.registry import FAMILIES, TEXT_ONLY
-from foveate.models.table import render, replace_between
+from foveate.models.table import render
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 RESULTS = json.loads((ROOT / "results" / "parity.json").read_text(encoding="utf-8"))
-
-
-def test_table_is_in_step() -> None:
-    assert replace_between(DOCUMENT, render(RESULTS)) == DOCUMENT, "run: python -m foveate.models.table"
 
 
 def test_figures_keep_the_bound() -> None:
@@ -37,5 +33,3 @@ def test_text_only_types_are_listed() -> None:
 def test_family_without_figures_is_an_error() -> None:
     with pytest.raises(ModelError, match="no figures for llava"):
         render({**RESULTS, "families": {}})
-    with pytest.raises(ModelError, match="families:begin"):
-        replace_between("no markers", "table")

@@ -173,16 +173,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     assert [r["step"] for r in rows if "validation" in r][-1] == 4
     assert plot_training(tmp_path / "parts" / "log.jsonl", tmp_path / "plot.png").stat().st_size > 10_000
     recipe = json.loads((tmp_path / "parts" / "model" / "recipe.json").read_text())
-    assert recipe["steps"] == 4 and recipe["batch_size"] == 2
-    with pytest.raises(FoveateError, match="another batch size"):
-        NanoTrainer(NanoTraining(steps=4, **{**FAST, "batch_size": 3}), tmp_path / "parts")
+    assert (recipe["steps"], recipe["pictures"]) == (4, 8)
+    assert [(h["from_step"], h["settings"]["steps"]) for h in recipe["history"]] == [(0, 2), (2, 4)]
+    with pytest.raises(FoveateError, match="another seed"):
+        NanoTrainer(NanoTraining(steps=4, seed=1, **FAST), tmp_path / "parts")
 
 
 @pytest.mark.parametrize(("tower_steps", "key"), [(100, "dense_loss"), (0, "answer_loss")])
 def test_steps_on_one_batch_learn_it(tmp_path, tower_steps, key):
     settings = NanoTraining(steps=100, tower_steps=tower_steps, decay_share=0.01, **FAST)
     trainer = NanoTrainer(settings, tmp_path)
-    batch = NanoBatches(trainer.tokenizer, batch_size=2, first=0, last=1)[0]
+    batch = NanoBatches(trainer.tokenizer, batch_size=2, start=0, count=1)[0]
     losses = []
     for trainer.step in range(25):
         losses.append(trainer._train_step(batch)[key])

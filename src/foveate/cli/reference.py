@@ -1,31 +1,20 @@
 """The option tables of docs/cli.md, made from the commands themselves.
 
-`python -m foveate.cli.reference docs/cli.md` rewrites the parts between `<!-- begin NAME -->` and
-`<!-- end -->`; a test compares them, so the document cannot promise a flag that is not there. NAME is
-`verbs`, `session`, a verb, or a verb and its sub-verb ("world sample").
+`python docs/generate.py` puts them there; a test compares, so the document cannot promise a flag that is not
+there.
 """
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from foveate.cli.session import COMMANDS
 from foveate.cli.verbs import VERBS, load_verb
 
-SECTION = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def refresh(document: str) -> str:
-    """The document with every generated part made anew."""
-    return SECTION.sub(lambda match: f"{match[1]}{section(match[2])}\n{match[3]}", document)
-
 
 def section(name: str) -> str:
-    """One generated part, as a Markdown table."""
+    """One table in Markdown: `verbs`, `session`, a verb, or a verb and its sub-verb ("world sample")."""
     if name == "verbs":
         return _table(
             ("Verb", "What it does", "Needs"),
@@ -74,14 +63,3 @@ def _default(parameter: Any) -> str:
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     cells = [header, ("---",) * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
-
-
-def main() -> None:
-    """Rewrite the files named on the command line."""
-    for name in sys.argv[1:]:
-        file = Path(name)
-        file.write_text(refresh(file.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -149,21 +149,22 @@ class Packer:
 
 
 class NanoBatches(Dataset[Batch]):
-    """Batch number i is a pure function of i, so a resumed run sees exactly what it would have seen."""
+    """Batches from picture number `start` on, each a pure function of its first picture's number, so a resumed
+    run sees exactly what it would have seen."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, batch_size: int, first: int, last: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, batch_size: int, start: int, count: int) -> None:
         self.packer = Packer(tokenizer)
-        self.batch_size, self.first, self.last = batch_size, first, last
+        self.batch_size, self.start, self.count = batch_size, start, count
 
     def __len__(self) -> int:
-        return self.last - self.first
+        return self.count
 
     def __getitem__(self, place: int) -> Batch:
-        step = self.first + place
-        rng = random.Random(step)
-        examples = [training_example(step * self.batch_size + i, rng) for i in range(self.batch_size)]
+        first = self.start + place * self.batch_size
+        rng = random.Random(first)
+        examples = [training_example(first + i, rng) for i in range(self.batch_size)]
         # A few batches without pictures, so that "no image" measures what can be guessed, not confusion.
-        return self.packer.pack(examples, blind=step % 25 == 24)
+        return self.packer.pack(examples, blind=first // self.batch_size % 27 == 26)
 
 
 def training_example(index: int, rng: random.Random) -> Example:

@@ -1,7 +1,7 @@
 """Trains fovea-nano: first the tower on dense labels, then everything on questions and dense labels together.
 
-One command, resumable at any moment: batch i is a function of i, and a checkpoint holds the step, the weights
-and the optimisers. The learning rate warms up, stays, and falls to zero over the last part, so that a longer
+One command, resumable at any moment: batch i is a function of i, and a checkpoint holds the step, the weights, the
+optimisers, and which settings were in force from which step on. The learning rate warms up, stays, and falls to zero over the last part, so that a longer
 run can continue from any checkpoint of the flat part.
 """
 
@@ -28,7 +28,7 @@ from foveate.train.nano.tokenizer import build_tokenizer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NanoTraining:
-    """Everything that decides the result. Stored beside the weights.
+    """Everything that decides the result. A run may be resumed with others; the history is stored beside the weights.
 
     Attributes:
         steps: optimiser steps in all, `tower_steps` of them on dense labels alone.
@@ -115,8 +115,11 @@ class NanoTrainer:
             torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=(0.9, 0.98)),
         ]
-        self.step = 0
+        self.step = self.pictures = 0
+        self.history: list[dict] = []
         self._resume()
+        if not self.history or self.history[-1]["settings"] != asdict(settings):
+            self.history.append({"from_step": self.step, "settings": asdict(settings)})
 
     # -- state --------------------------------------------------------------------------------------------
 
@@ -129,22 +132,22 @@ class NanoTrainer:
         if not self.checkpoint.exists():
             return
         state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
-        if state["batch_size"] != self.settings.batch_size or state["seed"] != self.settings.seed:
+        if state["seed"] != self.settings.seed:
             raise FoveateError(
-                f"{self.checkpoint} was made with another batch size or seed",
-                why=f"{state['batch_size']}, {state['seed']} there; "
-                f"{self.settings.batch_size}, {self.settings.seed} here",
-                fix="Give the same values, or another --out.",
+                f"{self.checkpoint} was made with another seed",
+                why=f"{state['seed']} there, {self.settings.seed} here",
+                fix="Give the same seed, or another --out.",
             )
         self.trainee.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.step = state["step"]
+        self.step, self.pictures, self.history = state["step"], state["pictures"], state["history"]
 
     def save(self) -> None:
         state = {
             "step": self.step,
-            "batch_size": self.settings.batch_size,
+            "pictures": self.pictures,
+            "history": self.history,
             "seed": self.settings.seed,
             "model": self.trainee.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
@@ -165,6 +168,7 @@ class NanoTrainer:
         for batch in self._batches():
             row = self._train_step(batch)
             self.step += 1
+            self.pictures += self.settings.batch_size
             if self.step % self.settings.log_every == 0:
                 now = time.monotonic()
                 row["seconds_per_step"] = (now - started) / (self.step - last)
@@ -188,7 +192,10 @@ class NanoTrainer:
 
     def _batches(self) -> Iterator[Batch]:
         data = NanoBatches(
-            self.tokenizer, batch_size=self.settings.batch_size, first=self.step, last=self.settings.steps
+            self.tokenizer,
+            batch_size=self.settings.batch_size,
+            start=self.pictures,
+            count=self.settings.steps - self.step,
         )
         # One worker draws pictures on another core while this one trains.
         yield from DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=6)

@@ -1,0 +1,205 @@
+"""Writes the generated parts of README.md and docs/*.md from code and committed result files.
+
+`python docs/generate.py` rewrites what stands between `<!-- begin NAME -->` and `<!-- end -->`; with `--check` it
+only compares, names the files that are out of step and exits with 1. `make docs` runs it; a test checks it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from foveate.cli.reference import section as command_section
+from foveate.cli.verbs import VERBS
+from foveate.media import limits_table
+from foveate.models.registry import FAMILIES
+from foveate.models.table import render as parity_table
+
+ROOT = Path(__file__).parents[1]
+NANO = ROOT / "src" / "foveate" / "assets" / "fovea-nano"
+SECTION = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def read(path: str) -> Any:
+    return json.loads((ROOT / path).read_text(encoding="utf-8"))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+# -- fovea-nano -------------------------------------------------------------------------------------------
+
+
+def _accuracy_row(name: str, row: dict[str, Any]) -> list[str]:
+    low, high = row["interval"]
+    target = row.get("target")
+    met = (
+        ""
+        if target is None
+        else f"{100 * target:.0f} % {'reached' if row['accuracy'] >= target else 'missed'}"
+    )
+    return [
+        name,
+        percent(row["accuracy"]),
+        f"{100 * low:.1f} to {100 * high:.1f}",
+        met,
+        percent(row["chance"]),
+        percent(row["no_image"]),
+        str(row["unparsed"]),
+        str(row["questions"]),
+    ]
+
+
+_ACCURACY = ("family", "accuracy", "95 % interval", "target", "chance", "no image", "unparsed", "questions")
+
+
+def nano_evaluation() -> str:
+    result = read("src/foveate/assets/fovea-nano/evaluation.json")
+    parts = []
+    for level, rows in result["difficulty"].items():
+        body = table(_ACCURACY, [_accuracy_row(name, row) for name, row in rows.items()])
+        parts.append(f"**Difficulty {level}**\n\n{body}")
+    tags = table(
+        _ACCURACY,
+        [_accuracy_row(name, row) for name, row in result["tags"].items() if row["questions"] >= 20],
+    )
+    parts.append(f"**By tag, difficulty 2** (tags with 20 questions or more)\n\n{tags}")
+    levels = ",".join(result["difficulty"])
+    command = f"foveate eval-nano --run --per-family {result['per_family']} --difficulty {levels}"
+    return "\n\n".join([*parts, f"Measured by `{command}`."])
+
+
+def nano_short() -> str:
+    rows = read("src/foveate/assets/fovea-nano/evaluation.json")["difficulty"]["2"]
+    return table(_ACCURACY[:6], [_accuracy_row(name, row)[:6] for name, row in rows.items()])
+
+
+def nano_model() -> str:
+    config = json.loads((NANO / "config.json").read_text(encoding="utf-8"))
+    vision, text = config["vision_config"], config["text_config"]
+    weights = (NANO / "model.safetensors").stat().st_size
+    grid = vision["image_size"] // vision["patch_size"]
+    rows = [
+        ("picture", f"{vision['image_size']} × {vision['image_size']}, padded to a square, never cropped"),
+        ("visual tokens", f"{grid * grid} ({grid} × {grid} patches of {vision['patch_size']} pixels)"),
+        ("tower", f"CLIP, {vision['num_hidden_layers']} layers, width {vision['hidden_size']}, CLS token"),
+        ("language model", f"Llama, {text['num_hidden_layers']} layers, width {text['hidden_size']}"),
+        ("vocabulary", f"{text['vocab_size']} byte-level BPE tokens"),
+        ("context", f"{text['max_position_embeddings']} tokens"),
+        ("weights", f"{weights / 1e6:.1f} MB of float16 safetensors"),
+    ]
+    return table(("", ""), rows)
+
+
+def nano_run() -> str:
+    recipe = json.loads((NANO / "recipe.json").read_text(encoding="utf-8"))
+    rows = [(f"`{name}`", f"`{value}`") for name, value in recipe.items()]
+    return table(("setting", "value"), rows) + "\n\nThe log is `results/nano/log.jsonl`."
+
+
+# -- benchmarks and families --------------------------------------------------------------------------------
+
+
+def world_throughput() -> str:
+    result = read("results/benchmarks/world_throughput.json")
+    rows = [
+        (
+            row["domain"],
+            str(row["difficulty"]),
+            *(str(row["scenes_per_second"][key]) for key in ("minimum", "median", "maximum")),
+        )
+        for row in result["rows"]
+    ]
+    body = table(("domain", "difficulty", "scenes/s: minimum", "median", "maximum"), rows)
+    return f"{body}\n\nPer CPU second of one core of {result['machine']['processor']}."
+
+
+def train_attention() -> str:
+    result = read("results/benchmarks/train_attention.json")
+    rows = [
+        (
+            row["case"],
+            f"{row['milliseconds']} ms",
+            f"{row['fused_milliseconds']} ms",
+            f"{row['fused_over_ours']} ×",
+        )
+        for row in result["rows"]
+    ]
+    body = table(("forward and backward", "explicit", "fused", "ratio"), rows)
+    return (
+        f"{body}\n\n`python benchmarks/train_attention.py`, one thread of {result['machine']['processor']}."
+    )
+
+
+def families_short() -> str:
+    figures = read("results/parity.json")["families"]
+    rows = [
+        (
+            f.name,
+            ", ".join(f"`{t}`" for t in f.model_types),
+            f.positions,
+            f"{figures[f.name]['logit_difference']:.0e}",
+        )
+        for f in FAMILIES
+    ]
+    return table(("family", "`model_type`", "positions", "largest logit difference from transformers"), rows)
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "families": lambda: parity_table(read("results/parity.json")),
+    "families-short": families_short,
+    "limits": limits_table,
+    "nano-evaluation": nano_evaluation,
+    "nano-short": nano_short,
+    "nano-model": nano_model,
+    "nano-run": nano_run,
+    "world-throughput": world_throughput,
+    "train-attention": train_attention,
+}
+
+
+def section(name: str) -> str:
+    """One generated part; names that are no key of SECTIONS are verbs of the command line."""
+    if name in SECTIONS:
+        return SECTIONS[name]()
+    if name in ("verbs", "session") or name.split()[0] in VERBS:
+        return command_section(name)
+    raise KeyError(f"no generated part is called {name!r}; known: {', '.join(SECTIONS)} and the verbs")
+
+
+def refresh(document: str) -> str:
+    """The document with every generated part made anew."""
+    return SECTION.sub(lambda match: f"{match[1]}{section(match[2]).strip()}\n{match[3]}", document)
+
+
+def documents() -> list[Path]:
+    return [ROOT / "README.md", NANO / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def main() -> int:
+    check = "--check" in sys.argv[1:]
+    stale = []
+    for path in documents():
+        text = path.read_text(encoding="utf-8")
+        fresh = refresh(text)
+        if fresh != text:
+            stale.append(path.relative_to(ROOT))
+            if not check:
+                path.write_text(fresh, encoding="utf-8")
+    for path in stale:
+        print(f"{path} {'is out of step; run: make docs' if check else 'rewritten'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

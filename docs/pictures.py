@@ -1,0 +1,72 @@
+"""Makes the pictures of the docs from the code: run `python docs/pictures.py` in the repository.
+
+answers.png    what fovea-nano says about the files in examples/, with the true answers beside it
+world.png      a contact sheet of the world's training pictures
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from foveate.evaluate.nano import answer
+from foveate.models import load
+from foveate.world import make_example
+from foveate.world.dataset import contact_sheet
+
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs" / "images"
+CELL, LINE = 250, 17
+
+
+def answers() -> None:
+    """Each example with its questions; a reply that is not the true one is crossed and the truth given."""
+    model = load()
+    rows = json.loads((ROOT / "examples" / "questions.json").read_text(encoding="utf-8"))
+    by_image: dict[str, list[tuple[str, str, str]]] = {}
+    for row in rows:
+        picture = Image.open(ROOT / "examples" / row["image"]).convert("RGB")
+        reply = answer(model, row["question"], picture)
+        by_image.setdefault(row["image"], []).append((row["question"], reply, row["answer"]))
+    font = ImageFont.load_default(size=13)
+    columns = [[_lines(q, reply, truth) for q, reply, truth in asked] for asked in by_image.values()]
+    height = CELL + 12 + LINE * max(sum(len(lines) for lines in column) for column in columns)
+    per_row = 3
+    rows_of_cells = -(-len(columns) // per_row)
+    sheet = Image.new("RGB", (per_row * (CELL + 20), rows_of_cells * height), (255, 255, 255))
+    draw = ImageDraw.Draw(sheet)
+    for place, (name, column) in enumerate(zip(by_image, columns, strict=True)):
+        left, top = (place % per_row) * (CELL + 20) + 10, (place // per_row) * height + 6
+        picture = Image.open(ROOT / "examples" / name).convert("RGB")
+        picture.thumbnail((CELL, CELL))
+        sheet.paste(picture, (left, top))
+        y = top + CELL + 4
+        for lines in column:
+            for text, shade in lines:
+                draw.text((left, y), text, fill=shade, font=font)
+                y += LINE
+    sheet.save(IMAGES / "answers.png", optimize=True)
+
+
+def _lines(question: str, reply: str, truth: str) -> list[tuple[str, tuple[int, int, int]]]:
+    lines = [(text, (90, 90, 90)) for text in textwrap.wrap(question, 36)]
+    if reply == truth:
+        return [*lines, (f"   {reply}", (0, 90, 40))]
+    return [*lines, (f"   {reply}  (wrong: {truth})", (170, 0, 0))]
+
+
+def world() -> None:
+    examples = [
+        make_example("page" if i % 3 == 2 else "shapes", "train", i, questions=3, difficulty=1 + i % 3)
+        for i in range(12)
+    ]
+    contact_sheet(examples).save(IMAGES / "world.png", optimize=True)
+
+
+if __name__ == "__main__":
+    IMAGES.mkdir(exist_ok=True)
+    world()
+    answers()
