@@ -2,9 +2,9 @@
 
 Owns two functions registered with transformers' AttentionInterface: `foveate` for language models (plain
 reference over one sequence's keys and values) and `foveate_tower` for vision towers (sdpa, listened to by a
-salience tap). Knows no families. One object, `AttentionState`, travels as the keyword argument
-`attention_state` from the language model's forward to every layer; whatever has `update(layer_idx, k, v)`
-and `mask(...)` can take its place.
+salience tap). Knows no families. One object, an `Attends`, travels as the keyword argument
+`attention_state` from the language model's forward to every layer and does the attending: `AttentionState`
+for one sequence here, the engine's paged batch for many.
 """
 
 from __future__ import annotations
@@ -17,6 +17,29 @@ import torch.nn.functional as F
 
 LANGUAGE_ATTENTION = "foveate"
 TOWER_ATTENTION = "foveate_tower"
+
+
+class Attends(Protocol):
+    """What the keyword argument `attention_state` must be able to do."""
+
+    def attend(
+        self,
+        layer_idx: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        scale: float,
+        window: int | None = None,
+        softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Keeps the new keys and values [1, G, T, d] of a layer and attends from query [1, H, T, d].
+
+        Returns:
+            [1, H, T, d].
+        """
+        ...
 
 
 class KeyValueStore(Protocol):
@@ -105,6 +128,23 @@ class AttentionState:
         """Appends to the store; see `KeyValueStore.update`."""
         return self.store.update(layer_idx, key, value)
 
+    def attend(
+        self,
+        layer_idx: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        scale: float,
+        window: int | None = None,
+        softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """One sequence over its own store; see `Attends`."""
+        key, value = self.update(layer_idx, key, value)
+        mask = self.mask(query.shape[2], key.shape[2], window, query.device)
+        return dense_attention(query, key, value, mask, scale=scale, softcap=softcap, sinks=sinks)
+
     def mask(self, queries: int, keys: int, window: int | None, device: torch.device) -> torch.Tensor | None:
         """[queries, keys] booleans, True where a query may look; None where it may look everywhere.
 
@@ -149,10 +189,10 @@ def language_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,
-    attention_state: AttentionState | None = None,
+    attention_state: Attends | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of one sequence over its own store.
+    """What transformers calls in every layer: names the arguments and lets the state attend.
 
     Args:
         query: [1, H, n, d]; key, value: [1, G, n, d] with G dividing H (grouped-query attention, arXiv
@@ -168,17 +208,36 @@ def language_attention(
         "This model's attention is Foveate's: run it through VisionLanguageModel.logits or .generate, "
         "or load the checkpoint with plain transformers."
     )
-    assert query.shape[0] == 1, f"one sequence a call, got a batch of {query.shape[0]}"
-    key, value = attention_state.update(int(module.layer_idx), key, value)  # type: ignore[arg-type]
-    mask = attention_state.mask(query.shape[2], key.shape[2], sliding_window, query.device)
-    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    if softcap is None and s_aux is None:
-        output = F.scaled_dot_product_attention(
+    assert query.shape[0] == 1, f"one sequence or one packed batch a call, got a batch of {query.shape[0]}"
+    output = attention_state.attend(
+        int(module.layer_idx),  # type: ignore[arg-type]
+        query,
+        key,
+        value,
+        scale=scaling if scaling is not None else query.shape[-1] ** -0.5,
+        window=sliding_window,
+        softcap=softcap,
+        sinks=s_aux,
+    )
+    return output.transpose(1, 2).contiguous(), None
+
+
+def dense_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    *,
+    scale: float,
+    softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Attention of [B, H, n, d] over [B, G, m, d], G dividing H, where mask [.., n, m] is True (None: all)."""
+    if softcap is None and sinks is None:
+        return F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
         )
-    else:
-        output = _explicit_attention(query, key, value, mask, scale, softcap, s_aux)
-    return output.transpose(1, 2).contiguous(), None
+    return _explicit_attention(query, key, value, mask, scale, softcap, sinks)
 
 
 def _explicit_attention(

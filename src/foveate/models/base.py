@@ -27,7 +27,7 @@ from foveate.models.records import (
 if TYPE_CHECKING:
     import PIL.Image
 
-    from foveate.models.attention import AttentionState, KeyValueStore
+    from foveate.models.attention import Attends, AttentionState, KeyValueStore
     from foveate.models.parts.salience import SalienceTap
 
 
@@ -184,9 +184,10 @@ class VisionLanguageModel(abc.ABC):
         return embeds[None]
 
     def run_language_model(
-        self, embeds: torch.Tensor, positions: torch.Tensor, state: AttentionState, **keywords: Any
+        self, embeds: torch.Tensor, positions: torch.Tensor, state: Attends, **keywords: Any
     ) -> torch.Tensor:
-        """Hidden states [1, T, D] after the last norm; keys and values go through `state`."""
+        """Hidden states [1, T, D] after the last norm; keys and values go through `state`, which may hold one
+        sequence or a packed batch of many."""
         output = self.language_model(
             inputs_embeds=embeds,
             position_ids=positions,
