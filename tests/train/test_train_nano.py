@@ -13,7 +13,7 @@ from foveate.train.nano.attention import ExplicitAttention, packed_attention
 from foveate.train.nano.batches import GRID, NanoBatches, Packer, to_pixels, training_example
 from foveate.train.nano.dense import CHARACTERS, patch_labels, scene_labels
 from foveate.train.nano.loop import NanoTrainer, NanoTraining
-from foveate.train.nano.model import NanoTrainee, build_config, export
+from foveate.train.nano.model import NanoTrainee, export
 from foveate.train.nano.plot import plot_training, read_log
 from foveate.train.nano.tokenizer import build_tokenizer
 from foveate.world import make_example
@@ -38,7 +38,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def trainee(tokenizer):
     torch.manual_seed(0)
-    built = NanoTrainee(build_config(tokenizer), user_token=tokenizer.convert_tokens_to_ids("<user>"))
+    built = NanoTrainee(tokenizer)
     with torch.no_grad():  # weights large enough that every token depends on the picture
         for parameter in built.llava.parameters():
             if parameter.ndim == 2:
@@ -79,7 +79,7 @@ def test_packed_dialogues_equal_one_prompt_each(tokenizer, trainee):
     """What training sees behind a shared image is what a user's single prompt gives in plain transformers."""
     examples = [make_example("shapes", "train", i, questions=4) for i in (3, 11)]
     batch = Packer(tokenizer).pack(examples)
-    hidden = trainee.read(trainee.see(batch.pixels), batch.token_ids, batch.mask(), batch.all_positions())
+    hidden = trainee.read(trainee.see(batch.pixels)[1], batch.token_ids, batch.mask(), batch.all_positions())
     packed = trainee.llava.lm_head(hidden)
     text = trainee.llava.model.language_model.config
     vision = trainee.llava.model.vision_tower.config

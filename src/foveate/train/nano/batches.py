@@ -152,7 +152,9 @@ class NanoBatches(Dataset[Batch]):
     """Batches from picture number `start` on, each a pure function of its first picture's number, so a resumed
     run sees exactly what it would have seen."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, batch_size: int, start: int, count: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, *, batch_size: int, start: int, count: int
+    ) -> None:
         self.packer = Packer(tokenizer)
         self.batch_size, self.start, self.count = batch_size, start, count
 

@@ -14,14 +14,15 @@ from foveate.world.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
 CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _COLOUR_INDEX = {name: i for i, name in enumerate(COLOURS)}
 _SHAPE_INDEX = {name: i for i, name in enumerate(SHAPES)}
-# Class 0 is always "nothing here".
-CLASS_COUNTS = {
-    "colour": len(COLOURS) + 1,
-    "shape": len(SHAPES) + 1,
-    "texture": len(TEXTURES) + 1,
-    "size": len(SIZES) + 1,
-    "character": len(CHARACTERS) + 1,
+CLASS_WORDS: dict[str, tuple[str, ...]] = {
+    "colour": tuple(COLOURS),
+    "shape": SHAPES,
+    "texture": TEXTURES,
+    "size": SIZES,
+    "character": tuple(CHARACTERS),
 }
+# Class 0 is always "nothing here".
+CLASS_COUNTS = {name: len(words) + 1 for name, words in CLASS_WORDS.items()}
 # CLS answers: each (colour, shape) present, each character present, and the number of objects as a scale.
 SCENE_LABELS = len(COLOURS) * len(SHAPES) + len(CHARACTERS) + 10
 

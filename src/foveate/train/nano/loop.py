@@ -1,8 +1,8 @@
 """Trains fovea-nano: first the tower on dense labels, then everything on questions and dense labels together.
 
-One command, resumable at any moment: batch i is a function of i, and a checkpoint holds the step, the weights, the
-optimisers, and which settings were in force from which step on. The learning rate warms up, stays, and falls to zero over the last part, so that a longer
-run can continue from any checkpoint of the flat part.
+One command, resumable at any moment: batch i is a function of i, and a checkpoint holds the step, the weights,
+the optimisers, and which settings were in force from which step on. The learning rate warms up, stays, and falls
+to zero over the last part, so that a longer run can continue from any checkpoint of the flat part.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from foveate.errors import FoveateError
 from foveate.train.nano.batches import Batch, NanoBatches, Packer, validation_examples
 from foveate.train.nano.dense import CLASS_COUNTS
-from foveate.train.nano.model import NanoTrainee, build_config, export
+from foveate.train.nano.model import NanoTrainee, export
 from foveate.train.nano.tokenizer import build_tokenizer
 
 
@@ -35,18 +35,21 @@ class NanoTraining:
         batch_size: pictures per step; each carries about seven questions.
         learning_rate: peak; matrices use Muon scaled to AdamW's step size, the rest AdamW.
         decay_share: the last part of the run, over which the rate falls linearly to zero.
-        dense_weight: weight of the dense labels once questions are trained too.
+        tower_rate: share of the rate that the tower gets once questions are trained too. Muon's steps have one
+            size however noisy the gradient, and the noise of few answers would undo what dense labels taught.
+        dense_weight: weight of the dense labels and words once questions are trained too.
         compile: fuse kernels with torch.compile (needs a C++ compiler; about a sixth faster on a CPU).
     """
 
     steps: int = 4000
     tower_steps: int = 800
     batch_size: int = 32
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1.2e-3
     weight_decay: float = 0.02
     warmup: int = 100
     decay_share: float = 0.3
-    dense_weight: float = 0.3
+    tower_rate: float = 0.3
+    dense_weight: float = 0.5
     seed: int = 0
     compile: bool = True
     log_every: int = 25
@@ -81,9 +84,22 @@ def dense_loss(trainee: NanoTrainee, seen: Tensor, batch: Batch) -> Tensor:
     return total / len(CLASS_COUNTS) + scene
 
 
-def answer_logits(trainee: NanoTrainee, seen: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def word_loss(trainee: NanoTrainee, visual: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy of each patch's words among the words of its label, where there is something to name."""
+    total = visual.new_zeros((), dtype=torch.float32)
+    for place, name in enumerate(CLASS_COUNTS):
+        labels = batch.labels[:, place].flatten(1)
+        there = labels > 0
+        if there.any():
+            total = total + F.cross_entropy(trainee.word_logits(visual[there], name), labels[there] - 1)
+    return total / len(CLASS_COUNTS)
+
+
+def answer_logits(trainee: NanoTrainee, visual: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits [M, V] and targets [M] at the M trained places."""
-    hidden = trainee.read(None if batch.blind else seen, batch.token_ids, batch.mask(), batch.all_positions())
+    hidden = trainee.read(
+        None if batch.blind else visual, batch.token_ids, batch.mask(), batch.all_positions()
+    )
     trained = batch.targets >= 0
     return trainee.llava.lm_head(hidden[trained]), batch.targets[trained]
 
@@ -102,19 +118,9 @@ class NanoTrainer:
         self.settings, self.folder, self.device = settings, folder, torch.device(device)
         self.report = report or (lambda row: None)
         torch.manual_seed(settings.seed)
-        self.tokenizer: PreTrainedTokenizerFast = build_tokenizer()
-        user = self.tokenizer.convert_tokens_to_ids("<user>")
-        self.trainee = NanoTrainee(build_config(self.tokenizer), user_token=user).to(self.device)
-        matrices: list[torch.nn.Parameter] = []
-        others: list[torch.nn.Parameter] = []
-        for name, parameter in self.trainee.named_parameters():
-            inner = ".layers." in name or "projector" in name
-            (matrices if inner and parameter.ndim == 2 else others).append(parameter)
-        rate, decay = settings.learning_rate, settings.weight_decay
-        self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=(0.9, 0.98)),
-        ]
+        self.tokenizer = self._tokenizer()
+        self.trainee = NanoTrainee(self.tokenizer).to(self.device)
+        self.optimizers = self._optimizers()
         self.step = self.pictures = 0
         self.history: list[dict] = []
         self._resume()
@@ -126,6 +132,29 @@ class NanoTrainer:
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        """Muon for the matrices inside layers, AdamW for the rest; the tower in groups of its own."""
+        groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+        for name, parameter in self.trainee.named_parameters():
+            inner = (".layers." in name or "projector" in name) and parameter.ndim == 2
+            groups.setdefault((inner, "vision_tower" in name), []).append(parameter)
+        rate, decay = self.settings.learning_rate, self.settings.weight_decay
+        inner_groups, other_groups = (
+            [{"params": groups[inner, tower], "tower": tower} for tower in (False, True)]
+            for inner in (True, False)
+        )
+        return [
+            torch.optim.Muon(inner_groups, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(other_groups, lr=rate, weight_decay=0.0, betas=(0.9, 0.98)),
+        ]
+
+    def _tokenizer(self) -> PreTrainedTokenizerFast:
+        """Built once and kept with the run: token ids must not move under a half-trained model."""
+        kept = self.folder / "tokenizer"
+        if not kept.exists():
+            build_tokenizer().save_pretrained(kept)
+        return PreTrainedTokenizerFast.from_pretrained(kept)
 
     def _resume(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -185,9 +214,8 @@ class NanoTrainer:
     def export(self) -> Path:
         target = self.folder / "model"
         export(self.trainee.llava, self.tokenizer, target)
-        (target / "recipe.json").write_text(
-            json.dumps(asdict(self.settings), indent=2) + "\n", encoding="utf-8"
-        )
+        recipe = {"steps": self.step, "pictures": self.pictures, "history": self.history}
+        (target / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
         return target
 
     def _batches(self) -> Iterator[Batch]:
@@ -209,19 +237,19 @@ class NanoTrainer:
         rate = self.settings.rate(self.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * (self.settings.tower_rate if group["tower"] and not tower_only else 1.0)
         with self._autocast():
-            seen = self.trainee.see(batch.pixels)
-        dense = dense_loss(self.trainee, seen, batch)
-        row = {"step": self.step + 1, "rate": rate, "dense_loss": dense.item()}
-        loss = dense
+            seen, visual = self.trainee.see(batch.pixels)
+        dense, words = dense_loss(self.trainee, seen, batch), word_loss(self.trainee, visual, batch)
+        row = {"step": self.step + 1, "rate": rate, "dense_loss": dense.item(), "word_loss": words.item()}
+        loss = dense + words
         if not tower_only:
             with self._autocast():
-                logits, targets = answer_logits(self.trainee, seen, batch)
+                logits, targets = answer_logits(self.trainee, visual, batch)
             weights = batch.weights[batch.targets >= 0]
             each = F.cross_entropy(logits.float(), targets, reduction="none")
             answers = (each * weights).sum() / weights.sum()
-            loss = answers + self.settings.dense_weight * dense
+            loss = answers + self.settings.dense_weight * loss
             row["answer_loss"] = answers.item()
         loss.backward()
         row["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.trainee.parameters(), 1.0).item()
@@ -243,11 +271,11 @@ class NanoTrainer:
             chunk = examples[start : start + size]
             batch = packer.pack(chunk).to(self.device)
             with self._autocast():
-                seen = self.trainee.see(batch.pixels)
+                seen, visual = self.trainee.see(batch.pixels)
                 self._score_patches(seen, batch, right)
                 if self.step <= self.settings.tower_steps:
                     continue
-                logits, targets = answer_logits(self.trainee, seen, batch)
+                logits, targets = answer_logits(self.trainee, visual, batch)
             places = batch.targets >= 0
             hits = torch.ones_like(places)
             hits[places] = logits.argmax(-1) == targets

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
@@ -21,7 +22,7 @@ from transformers import (
 )
 
 from foveate.train.nano import attention  # noqa: F401  (registers the two attention functions)
-from foveate.train.nano.dense import CLASS_COUNTS, SCENE_LABELS
+from foveate.train.nano.dense import CLASS_COUNTS, CLASS_WORDS, SCENE_LABELS
 
 IMAGE_SIZE = 168
 PATCH = 14
@@ -74,9 +75,10 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlavaConfig:
 class NanoTrainee(nn.Module):
     """The model with its training-only heads."""
 
-    def __init__(self, config: LlavaConfig, *, user_token: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
-        self.user_token = user_token
+        config = build_config(tokenizer)
+        self.user_token = int(tokenizer.convert_tokens_to_ids("<user>"))
         self.llava = LlavaForConditionalGeneration(config)
         self.llava.model.language_model.config._attn_implementation = "foveate_packed"
         self.llava.model.vision_tower.config._attn_implementation = "foveate_tower"
@@ -84,16 +86,33 @@ class NanoTrainee(nn.Module):
         self.dense_heads = nn.ModuleDict({name: nn.Linear(width, n) for name, n in CLASS_COUNTS.items()})
         self.offset_head = nn.Linear(width, 2)
         self.scene_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, SCENE_LABELS))
+        for name, words in CLASS_WORDS.items():
+            # A word at the start of an answer and within a sentence are two tokens; characters are one.
+            pairs = [
+                [tokenizer.encode(form, add_special_tokens=False)[-1] for form in (w, f" {w}")] for w in words
+            ]
+            self.register_buffer(f"words_{name}", torch.tensor(pairs), persistent=False)
 
-    def see(self, pixels: Tensor) -> Tensor:
-        """[B, 3, S, S] -> [B, 1 + GRID², width]: CLS first, then patches in raster order."""
-        return self.llava.model.vision_tower(pixels).last_hidden_state
+    def see(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, 3, S, S] -> tower output [B, 1 + GRID², width], CLS first, and projected patches [B, GRID², width]."""
+        seen = self.llava.model.vision_tower(pixels).last_hidden_state
+        return seen, self.llava.model.multi_modal_projector(seen[:, 1:])
 
-    def read(self, seen: Tensor | None, text_ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+    def word_logits(self, visual: Tensor, name: str) -> Tensor:
+        """Likeness of each visual token to the embeddings of the words of one label: [B, N, words].
+
+        Teaching a patch of a red star to resemble "red" and "star" where the language model first meets it lets
+        attention find it by the words of the question.
+        """
+        table = self.llava.model.language_model.embed_tokens.weight
+        words = F.normalize(table[self.get_buffer(f"words_{name}")].float().mean(dim=1), dim=-1)
+        return 10 * F.normalize(visual.float(), dim=-1) @ words.T
+
+    def read(self, visual: Tensor | None, text_ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """Hidden states of the language model at the text places.
 
         Args:
-            seen: [B, 1 + N, width] tower output, or None for a batch without pictures.
+            visual: [B, N, width] projected patches, or None for a batch without pictures.
             text_ids: [B, T] what follows `<bos><user>` and the N visual tokens.
             mask: [B, 1, T, P + T] added to the text places' scores; P = 2 + N (or 2).
             positions: [B, P + T].
@@ -106,8 +125,7 @@ class NanoTrainee(nn.Module):
         opening = torch.tensor([config.text_config.bos_token_id, self.user_token], device=text_ids.device)
         embed = inner.language_model.embed_tokens
         parts = [embed(opening).expand(len(text_ids), -1, -1), embed(text_ids)]
-        if seen is not None:
-            visual = inner.multi_modal_projector(seen[:, 1:])
+        if visual is not None:
             parts.insert(1, visual.to(parts[0].dtype))
         hidden = inner.language_model(
             inputs_embeds=torch.cat(parts, dim=1),
