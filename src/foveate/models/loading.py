@@ -95,10 +95,15 @@ def choose_dtype(
         if major >= 8:
             return torch.bfloat16, f"SM {major}{minor}"
         return torch.float16, f"SM {major}{minor} has no fast bf16"
-    stored = str(config.get("dtype") or config.get("torch_dtype"))
-    if device.type == "cpu" and stored == "bfloat16" and torch.cpu._is_amx_tile_supported():
+    if device.type != "cpu":
+        return torch.float32, f"untested on {device.type} in anything shorter"
+    if not torch.cpu._is_amx_tile_supported():
+        return torch.float32, "CPU without fast bf16"
+    stored = config.get("dtype") or config.get("torch_dtype") or "an unnamed dtype"
+    if stored == "bfloat16":
         return torch.bfloat16, "CPU with AMX, checkpoint stored in bfloat16"
-    return torch.float32, "CPU without fast bf16"
+    # Rounding other checkpoints to bfloat16 would change their answers.
+    return torch.float32, f"CPU, checkpoint stored in {stored}"
 
 
 def _load_checkpoint(
