@@ -136,7 +136,7 @@ def feature_bytes(model: VisionLanguageModel, tokens: int) -> int:
 def processing_settings(model: VisionLanguageModel) -> str:
     """A digest of everything beside the picture that its features depend on."""
     processor = getattr(model, "image_processor", None)
-    settings: Mapping[str, Any] = processor.to_dict() if hasattr(processor, "to_dict") else {}
+    settings: Mapping[str, Any] = {} if processor is None else processor.to_dict()
     parts = [model.ref, model.family, str(model.dtype), *(f"{k}={settings[k]!r}" for k in sorted(settings))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

@@ -132,7 +132,8 @@ class StepOutput:
         index: which of the n answers.
         token_ids: new tokens; empty when a request ends without one (abort).
         text: what they complete; never a broken character, never a part of a stop string.
-        finish_reason: "stop", "length", "context" or "abort" with the last output of this answer, else None.
+        finish_reason: with the last output of this answer "stop", "length" (max_tokens), "context" (no room
+            left), "abort" or "error" (the step that held it raised); else None.
         finished: whether all n answers of the request have ended.
     """
 

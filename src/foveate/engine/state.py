@@ -175,6 +175,11 @@ class PagedKeyValueStore(StateStore):
         """The block table."""
         return self._tables[key].blocks
 
+    @property
+    def token_bytes(self) -> int:
+        """Memory of one token, all layers."""
+        return self.memory.block_bytes // self.block_size
+
     def slots(self, key: int, start: int, stop: int) -> torch.Tensor:
         """[stop - start] slots of the tokens appended there; valid until the next append."""
         assert 0 <= start <= stop <= self._tables[key].length

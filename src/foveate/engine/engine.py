@@ -1,0 +1,350 @@
+"""The engine: requests in, tokens out, one step at a time; synchronous and deterministic.
+
+Owns the life of requests: admission, steps, sampling, ends, statistics. Knows no HTTP and no families. Not for
+several threads at once: `async_engine.py` gives it one of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from foveate.engine.admission import admit
+from foveate.engine.answers import Answers
+from foveate.engine.attention import choose_backend
+from foveate.engine.cache import BlockPool, KeyValueBlocks
+from foveate.engine.config import EngineConfig
+from foveate.engine.encoder_cache import EncoderCache
+from foveate.engine.head import OutputHead
+from foveate.engine.layout import lay_out, processing_settings
+from foveate.engine.memory import plan_memory
+from foveate.engine.plan import StepPlan, Work
+from foveate.engine.positions import ModelPositions
+from foveate.engine.prefix_cache import PrefixCache
+from foveate.engine.request import Completion, Request, RequestError, SamplingParameters, StepOutput
+from foveate.engine.runner import Runner
+from foveate.engine.sampling import TokenConstraint
+from foveate.engine.scheduler import Scheduler
+from foveate.engine.sequence import Sequence as Answer
+from foveate.engine.sequence import Status
+from foveate.engine.state import PagedKeyValueStore, StateOperation
+from foveate.engine.statistics import EngineStatistics, Event, Listener, RequestStatistics
+from foveate.engine.taps import HiddenStateTaps
+from foveate.models.records import Prompt
+
+if TYPE_CHECKING:
+    from foveate.models.base import VisionLanguageModel
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+class Engine:
+    """Serves many requests on one model.
+
+    Args:
+        on_event: told what happens as it happens (see `statistics.Event`); must not block.
+        on_hidden: given (plan, {layer: [1, T, D]}) after every forward where `config.tap_layers` names layers.
+        clock: seconds; for tests.
+
+    Raises:
+        EngineConfigError: settings that cannot work on this machine.
+    """
+
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        config: EngineConfig | None = None,
+        *,
+        on_event: Listener | None = None,
+        on_hidden: Callable[[StepPlan, Mapping[int, torch.Tensor]], None] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.model, self.config = model, config or EngineConfig()
+        self._on_event, self._on_hidden, self._clock = on_event, on_hidden, clock
+        self.memory = plan_memory(model, self.config)
+        backend, self.attention_reason = choose_backend(model.device, self.config.attention)
+        memory = KeyValueBlocks(
+            self.memory.layers,
+            self.memory.kv_blocks,
+            self.config.block_size,
+            dtype=model.dtype,
+            device=model.device,
+            poison=self.config.poison,
+        )
+        self.store = PagedKeyValueStore(BlockPool(memory.blocks), memory)
+        needed = (StateOperation.APPEND, StateOperation.COMMIT, StateOperation.ROLLBACK, StateOperation.CLONE)
+        self.store.require(*needed, purpose="Autoregressive decoding")
+        self._positions = ModelPositions(model)
+        self._settings = processing_settings(model)
+        self.prefixes = PrefixCache(
+            self.store.pool,
+            self.config.block_size,
+            settings=f"{self._settings}\0{self._positions.kind}",
+            enabled=self.config.prefix_caching,
+        )
+        self.encoder = EncoderCache(self.memory.encoder_bytes)
+        self.scheduler = Scheduler(
+            self.store,
+            self.prefixes,
+            self.encoder,
+            max_sequences=self.config.max_sequences,
+            max_step_tokens=self.config.max_step_tokens,
+        )
+        self._taps = HiddenStateTaps(model, self.config.tap_layers)
+        self._runner = Runner(model, self.store, self.encoder, backend, self._taps)
+        self._head = OutputHead(model, self.config.head_rows)
+        self._answers = Answers(model, self.scheduler, self._tell, seed=self.config.seed)
+        self._counters = EngineStatistics()
+        self._undelivered: list[StepOutput] = []
+        self._stepping = False
+        self._late_aborts: list[str] = []
+        self._choosing: Answer | None = None
+        self._count = 0
+        self.failed: tuple[str, ...] = ()  # requests of the step that raised last
+
+    def describe(self) -> str:
+        """Memory plan and backend with their reasons, for the start of a program."""
+        return f"{self.memory.text()}\nattention: {self.attention_reason}"
+
+    # -- requests ----------------------------------------------------------------------------------------
+
+    def add_request(
+        self,
+        prompt: Prompt | Messages,
+        parameters: SamplingParameters | None = None,
+        *,
+        images: Sequence[Any] = (),
+        request_id: str | None = None,
+        priority: int = 0,
+        tenant: str = "",
+        preprocess_seconds: float = 0.0,
+        constraint: Callable[[], TokenConstraint] | None = None,
+    ) -> str:
+        """Takes a request and returns its id.
+
+        Args:
+            prompt: prepared by `model.prepare`, or messages to be prepared here (`images` fill their parts).
+            constraint: makes one constraint per answer.
+
+        Raises:
+            RequestError: it can never be served, or the id is taken; other requests are not touched.
+            PromptError, MediaError: from preparing messages.
+        """
+        if not isinstance(prompt, Prompt):
+            began = self._clock()
+            prompt = self.model.prepare(prompt, images=images)
+            preprocess_seconds += self._clock() - began
+        if not prompt.token_ids:
+            raise RequestError("The prompt has 0 tokens", why="there is nothing to go on from")
+        parameters = parameters or SamplingParameters()
+        layout = lay_out(self.model, prompt, self._positions, self._settings)
+        admit(
+            parameters,
+            layout,
+            self.config,
+            context_length=self.model.context_length,
+            vocabulary=int(self.model.text_config.vocab_size),
+            kv_blocks=self.store.pool.size,
+            encoder_bytes=self.encoder.capacity,
+        )
+        request_id = request_id or f"request-{self._count}"
+        if request_id in self._answers:
+            raise RequestError(f"The request id {request_id!r} is in use", fix="Choose another id.")
+        request = Request(
+            id=request_id,
+            prompt=prompt,
+            parameters=parameters,
+            priority=priority,
+            tenant=tenant,
+            arrival=self._clock(),
+            order=self._count,
+        )
+        self._count += 1
+        self._answers.begin(request, layout, preprocess_seconds, constraint)
+        self._tell("added", request_id)
+        return request_id
+
+    def abort(self, request_id: str) -> bool:
+        """Ends a request at once and returns all it held; False if it is not (any more) here.
+
+        Called by a listener in the middle of a step, it takes effect at the end of that step.
+        """
+        if request_id not in self._answers:
+            return False
+        if self._stepping:
+            self._late_aborts.append(request_id)
+            return True
+        self._undelivered += self._answers.abort(request_id, self._clock())
+        self._counters.aborted += 1
+        return True
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` has anything to do or to deliver."""
+        return self.scheduler.has_work or bool(self._undelivered)
+
+    def request_statistics(self, request_id: str) -> RequestStatistics | None:
+        """Of a request that is here or ended not long ago."""
+        return self._answers.statistics(request_id)
+
+    # -- steps -------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def step(self) -> list[StepOutput]:
+        """One step of all requests; what it added to their answers.
+
+        Should the model raise, the step's tokens are as if never run, `failed` names its requests, and the
+        engine can go on: with them, or after `abort` without them.
+        """
+        outputs, self._undelivered = self._undelivered, []
+        if not self.scheduler.has_work:
+            return outputs
+        self._stepping = True
+        plan, done = self.scheduler.schedule(), False
+        try:
+            self._execute(plan, outputs)
+            done = True
+        finally:
+            self._stepping = False
+            if not done:
+                self._undelivered = outputs + self._undelivered
+                self._give_up(plan)
+        late, self._late_aborts = self._late_aborts, []
+        for request_id in late:
+            self.abort(request_id)
+        return outputs
+
+    def _execute(self, plan: StepPlan, outputs: list[StepOutput]) -> None:
+        """Encoder stage, forward, sampling; appends to `outputs` as answers get their tokens."""
+        began = self._clock()
+        self._counters.preemptions += len(plan.preempted)
+        self._answers.note_plan(plan, began)
+        self._runner.encode(plan.encodes)
+        encoded = self._clock()
+        if not plan.works:
+            return
+        hidden = self._runner.forward(plan)
+        forwarded = self._clock()
+        for work in plan.works:
+            self.scheduler.advance(work)
+        if self._taps.states and self._on_hidden is not None:
+            self._on_hidden(plan, self._taps.states)
+        self._answers.note_encoding(plan.encodes, encoded - began)
+        for output in self._sample(plan, hidden):
+            outputs.append(output)  # one by one: should a later answer raise, this one was given
+        self._note_step(plan, encoded - began, forwarded - encoded, self._clock() - forwarded)
+
+    def _sample(self, plan: StepPlan, hidden: torch.Tensor) -> Iterator[StepOutput]:
+        """Chooses a token for every row of logits the plan asks for."""
+        rows: list[int] = []
+        works: list[Work] = []
+        offset = 0
+        for work in plan.works:
+            for row in work.logit_rows:
+                rows.append(offset + row - work.start)
+                works.append(work)
+            offset += work.tokens
+        for first, logits in self._head.project(hidden, rows):
+            for work, row in zip(works[first : first + len(logits)], logits, strict=True):
+                self._choosing = work.sequence
+                yield from self._answers.accept(work.sequence, row, self._clock)
+        self._choosing = None
+
+    def _give_up(self, plan: StepPlan) -> None:
+        """After a step that raised: what was not computed never was, and the answer whose choice of a token
+        raised ends. Others that had no choice yet are computed anew: their logits are gone."""
+        self.failed = tuple(dict.fromkeys(work.sequence.request.id for work in plan.works))
+        guilty, self._choosing = self._choosing, None
+        if guilty is not None:
+            self.failed = (guilty.request.id,)
+            self._undelivered += self._answers.abort(guilty.request.id, self._clock(), reason="error")
+        for work in plan.works:
+            if work.sequence.status is not Status.RUNNING:
+                continue
+            if work.sequence.computed < work.stop:
+                self.scheduler.revoke(work)
+            elif not work.sequence.pending:
+                self.scheduler.requeue(work.sequence)
+
+    # -- conveniences ------------------------------------------------------------------------------------
+
+    def run_to_completion(self) -> dict[str, list[Completion]]:
+        """Steps until nothing is left; the answers of every request that ended, by id."""
+        collected: dict[str, dict[int, Completion]] = {}
+        while self.has_work:
+            for output in self.step():
+                answers = collected.setdefault(output.request_id, {})
+                answers.setdefault(output.index, Completion(index=output.index)).add(output)
+        return {name: [answers[index] for index in sorted(answers)] for name, answers in collected.items()}
+
+    def generate(
+        self,
+        prompt: Prompt | Messages,
+        parameters: SamplingParameters | None = None,
+        *,
+        images: Sequence[Any] = (),
+    ) -> list[Completion]:
+        """The n answers to one prompt. Other requests go on meanwhile; their outputs come with the next step."""
+        own = self.add_request(prompt, parameters, images=images)
+        answers: dict[int, Completion] = {}
+        others: list[StepOutput] = []
+        finished = False
+        while not finished:
+            for output in self.step():
+                if output.request_id != own:
+                    others.append(output)
+                    continue
+                answers.setdefault(output.index, Completion(index=output.index)).add(output)
+                finished |= output.finished
+        self._undelivered = others + self._undelivered
+        return [answers[index] for index in sorted(answers)]
+
+    # -- accounts ----------------------------------------------------------------------------------------
+
+    def check_integrity(self) -> None:
+        """Proves that no block and no reference leaked."""
+        self.scheduler.check_integrity()
+
+    def statistics(self) -> EngineStatistics:
+        """Counters and what is in use now."""
+        counters, pool = self._counters, self.store.pool
+        counters.finished = self._answers.finished
+        counters.running, counters.waiting = len(self.scheduler.running), len(self.scheduler.waiting)
+        counters.blocks, counters.blocks_in_use, counters.blocks_idle = pool.size, pool.in_use, pool.idle
+        counters.prefix_asked_tokens = self.prefixes.asked_tokens
+        counters.prefix_hit_tokens = self.prefixes.hit_tokens
+        counters.prefix_evictions = self.prefixes.evictions
+        counters.encoder_hits, counters.encoder_misses = self.encoder.hits, self.encoder.misses
+        counters.encoder_evictions, counters.encoder_bytes = self.encoder.evictions, self.encoder.bytes
+        return counters
+
+    def _tell(self, kind: str, request_id: str | None = None, **data: Any) -> None:
+        if self._on_event is not None:
+            self._on_event(Event(kind=kind, time=self._clock(), request_id=request_id, data=data))
+
+    def _note_step(self, plan: StepPlan, encode: float, forward: float, sample: float) -> None:
+        counters = self._counters
+        counters.steps += 1
+        counters.tokens += plan.tokens
+        counters.largest_batch = max(counters.largest_batch, len(plan.works))
+        counters.largest_step_tokens = max(counters.largest_step_tokens, plan.tokens)
+        counters.encoded_images += len(plan.encodes)
+        counters.encode_seconds += encode
+        counters.forward_seconds += forward
+        counters.sample_seconds += sample
+        counters.most_blocks_in_use = max(counters.most_blocks_in_use, self.store.pool.in_use)
+        self._tell(
+            "step",
+            phase=plan.phase,
+            tokens=plan.tokens,
+            sequences=len(plan.works),
+            logit_rows=plan.logit_rows,
+            encoded_images=len(plan.encodes),
+            blocks_in_use=self.store.pool.in_use,
+            encode_seconds=encode,
+            forward_seconds=forward,
+            sample_seconds=sample,
+        )

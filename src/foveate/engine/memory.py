@@ -1,0 +1,123 @@
+"""How much memory each cache gets, and why.
+
+Owns the arithmetic from what is free on the device to blocks and bytes, and its account in words. Knows no
+requests: sizes follow from the budget, never from the largest image that might come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from foveate.engine.cache import LayerShape
+from foveate.engine.config import EngineConfig, EngineConfigError
+
+if TYPE_CHECKING:
+    from foveate.models.base import VisionLanguageModel
+
+ENCODER_SHARE = 0.1  # of the budget: features are small beside the keys and values they become
+ENCODER_LIMIT = 2**30
+MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """Sizes of one engine's caches; `reasons` has a line for each."""
+
+    layers: tuple[LayerShape, ...]
+    block_bytes: int
+    kv_blocks: int
+    encoder_bytes: int
+    reasons: tuple[str, ...]
+
+    def text(self) -> str:
+        """What is printed at start."""
+        return "\n".join(self.reasons)
+
+
+def layer_shapes(model: VisionLanguageModel) -> tuple[LayerShape, ...]:
+    """Keys and values per layer, from the text configuration."""
+    config = model.text_config
+    heads = int(config.num_attention_heads)
+    width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+    groups = int(getattr(config, "num_key_value_heads", None) or heads)
+    shape = LayerShape(heads=groups, key_width=width, value_width=width)
+    return (shape,) * int(config.num_hidden_layers)
+
+
+def free_bytes(device: torch.device) -> tuple[int, str]:
+    """Memory that is free on the device now, and where the figure comes from."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0], "free on the GPU"
+    available, source = _memory_available(), "available to processes"
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and (text := limit.read_text(encoding="ascii").strip()) != "max":
+        left = int(text) - int(used.read_text(encoding="ascii"))
+        if left < available:
+            return max(left, 0), "left under this container's limit"
+    return available, source
+
+
+def _memory_available() -> int:
+    table = Path("/proc/meminfo")
+    if table.exists():
+        for line in table.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 4 * 2**30  # not Linux: a cautious guess, and the reason line names it
+
+
+def plan_memory(model: VisionLanguageModel, config: EngineConfig) -> MemoryPlan:
+    """Sizes for this model on this device.
+
+    Raises:
+        EngineConfigError: the budget does not hold a single block.
+    """
+    layers = layer_shapes(model)
+    block_bytes = config.block_size * sum(shape.numbers for shape in layers) * model.dtype.itemsize
+    if config.memory_bytes is not None:
+        budget, why = config.memory_bytes, "asked for"
+    else:
+        free, source = free_bytes(model.device)
+        budget = int(free * config.memory_fraction)
+        why = f"{config.memory_fraction:.0%} of {free / MIB:,.0f} MiB {source}"
+    reasons = [f"memory for caches: {budget / MIB:,.1f} MiB ({why})"]
+    if not model.accepts_images:
+        encoder, why = 0, "a text-only model"
+    elif config.encoder_cache_bytes is not None:
+        encoder, why = config.encoder_cache_bytes, "asked for"
+    else:
+        encoder = min(int(budget * ENCODER_SHARE), ENCODER_LIMIT)
+        why = f"{ENCODER_SHARE:.0%} of the budget, at most {ENCODER_LIMIT / MIB:,.0f} MiB"
+    reasons.append(f"encoder cache: {encoder / MIB:,.1f} MiB ({why})")
+    blocks, why = _blocks(model, config, budget - encoder, block_bytes)
+    reasons.append(
+        f"key-value cache: {blocks} blocks of {config.block_size} tokens, "
+        f"{blocks * block_bytes / MIB:,.1f} MiB ({why})"
+    )
+    return MemoryPlan(
+        layers=layers,
+        block_bytes=block_bytes,
+        kv_blocks=blocks,
+        encoder_bytes=encoder,
+        reasons=tuple(reasons),
+    )
+
+
+def _blocks(model: VisionLanguageModel, config: EngineConfig, left: int, block_bytes: int) -> tuple[int, str]:
+    if config.kv_blocks is not None:
+        return config.kv_blocks, "asked for"
+    affordable = left // block_bytes
+    most = config.max_sequences * -(-model.context_length // config.block_size)
+    if affordable < 1:
+        raise EngineConfigError(
+            f"A block of {config.block_size} tokens takes {block_bytes} bytes of keys and values",
+            why=f"{max(left, 0)} bytes are left for them",
+            fix="Raise memory_bytes or lower block_size.",
+        )
+    if affordable < most:
+        return affordable, "what the rest of the budget holds"
+    return most, f"{config.max_sequences} answers of {model.context_length} tokens never need more"

@@ -1,0 +1,243 @@
+"""Who runs in the next step, and with how many tokens.
+
+Owns the waiting and the running, and every decision about room: blocks, encoder cache, tokens of a step. Knows
+no model: it hands out a `StepPlan` and is told what became of it.
+
+Fairness: every running answer gets its next token in every step, and because fewer answers may run than a step
+has tokens, prompts always get the rest, the most urgent first. Progress: only the least urgent is ever
+preempted, and a request that could not run alone is refused before it comes here, so the most urgent always
+finishes.
+"""
+
+from __future__ import annotations
+
+import bisect
+from typing import TYPE_CHECKING
+
+from foveate.engine.plan import Encode, Phase, StepPlan, Work
+from foveate.engine.sequence import Sequence, Status
+
+if TYPE_CHECKING:
+    from foveate.engine.encoder_cache import EncoderCache
+    from foveate.engine.prefix_cache import PrefixCache
+    from foveate.engine.state import PagedKeyValueStore
+
+
+def _urgency(sequence: Sequence) -> tuple[int, int, int]:
+    return sequence.urgency
+
+
+class Scheduler:
+    """First come, first served within a priority; the higher priority first."""
+
+    def __init__(
+        self,
+        store: PagedKeyValueStore,
+        prefixes: PrefixCache,
+        encoder: EncoderCache,
+        *,
+        max_sequences: int,
+        max_step_tokens: int,
+    ) -> None:
+        assert max_step_tokens > max_sequences
+        self._store, self._prefixes, self._encoder = store, prefixes, encoder
+        self._max_sequences, self._max_step_tokens = max_sequences, max_step_tokens
+        self.waiting: list[Sequence] = []  # both lists: the most urgent first
+        self.running: list[Sequence] = []
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anybody waits or runs."""
+        return bool(self.waiting or self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        """A new sequence waits."""
+        bisect.insort(self.waiting, sequence, key=_urgency)
+
+    # -- one step ----------------------------------------------------------------------------------------
+
+    def schedule(self) -> StepPlan:
+        """Decides the next step and takes the room for it."""
+        preempted: list[Sequence] = []
+        self._yield_to_urgent(preempted)
+        yielded = len(preempted)
+        works: list[Work] = []
+        for sequence in list(self.running):
+            if (
+                sequence.status is Status.RUNNING
+                and sequence.is_decoding
+                and self._room_for_token(sequence, preempted)
+            ):
+                works.append(self._work(sequence, sequence.length, Phase.DECODE))
+        encodes: list[Encode] = []
+        budget = self._max_step_tokens - len(works)
+        for sequence in list(self.running):
+            if not sequence.is_decoding:
+                budget -= self._prefill(sequence, budget, works, encodes)
+        admitted: list[Sequence] = []
+        # Where running answers lack room, nobody is let in: it would have to leave at once.
+        while self.waiting and budget > 0 and len(preempted) == yielded and self._fits(self.waiting[0]):
+            sequence = self._admit()
+            admitted.append(sequence)
+            budget -= self._prefill(sequence, budget, works, encodes)
+        return StepPlan(
+            works=tuple(works), encodes=tuple(encodes), preempted=tuple(preempted), admitted=tuple(admitted)
+        )
+
+    def _work(self, sequence: Sequence, stop: int, phase: Phase) -> Work:
+        start = sequence.computed
+        self._store.append(sequence.key, stop - start)
+        return Work(
+            sequence=sequence,
+            start=start,
+            stop=stop,
+            phase=phase,
+            logit_rows=(stop - 1,) if stop == sequence.length else (),
+            state_bytes=(stop - start) * self._store.token_bytes,
+        )
+
+    def _prefill(self, sequence: Sequence, budget: int, works: list[Work], encodes: list[Encode]) -> int:
+        """Plans the next chunk of a prompt where there is room; returns its tokens."""
+        if budget <= 0:
+            return 0
+        layout, start = sequence.layout, sequence.computed
+        stop = layout.cut(start, min(sequence.length, start + budget))
+        if stop <= start:  # the chunk begins a span that is larger than what is left
+            if any(work.phase is Phase.PREFILL for work in works):
+                return 0
+            stop = layout.shortest_chunk(start)
+        stop = self._with_images(sequence, start, stop, encodes)
+        if stop <= start:
+            return 0
+        works.append(self._work(sequence, stop, Phase.PREFILL))
+        return stop - start
+
+    def _with_images(self, sequence: Sequence, start: int, stop: int, encodes: list[Encode]) -> int:
+        """Refers to the features the chunk needs; where they do not all fit, ends it before the first that
+        does not."""
+        layout = sequence.layout
+        while True:
+            wanted = [index for index in layout.media_in(start, stop) if index not in sequence.pinned]
+            needs: dict[str, int] = {}
+            too_much = None
+            for index in wanted:
+                needs[layout.media_keys[index]] = layout.media_bytes[index]
+                if not self._encoder.can_hold(needs):
+                    too_much = index
+                    break
+            if too_much is None:
+                break
+            stop = layout.cut(start, layout.first_token_of(too_much))
+            if stop <= start:
+                return start
+        for index in wanted:
+            key = layout.media_keys[index]
+            ready = self._encoder.acquire(key, layout.media_bytes[index])
+            sequence.pinned.add(index)
+            if not ready and all(encode.key != key for encode in encodes):
+                encodes.append(Encode(sequence=sequence, media_index=index, key=key))
+        return stop
+
+    # -- coming and going --------------------------------------------------------------------------------
+
+    def _fits(self, sequence: Sequence) -> bool:
+        """Whether all tokens decided so far fit, with a block to spare for every running answer."""
+        if sum(one.slots for one in self.running) + sequence.slots > self._max_sequences:
+            return False
+        pool, found = self._store.pool, self._prefixes.match(sequence)
+        idle = sum(pool.references(block) == 0 for block in found)
+        new = self._store.blocks_for(sequence.length) - len(found)
+        return new + idle + len(self.running) <= pool.available
+
+    def _admit(self) -> Sequence:
+        sequence = self.waiting.pop(0)
+        found = self._prefixes.match(sequence)
+        self._store.open(sequence.key, found)
+        self._store.reserve(sequence.key, sequence.length)
+        sequence.computed = self._store.length(sequence.key)
+        if sequence.cached_tokens is None:
+            sequence.cached_tokens = sequence.computed
+            self._prefixes.count(sequence.length, sequence.computed)
+        sequence.status = Status.RUNNING
+        bisect.insort(self.running, sequence, key=_urgency)
+        return sequence
+
+    def _yield_to_urgent(self, preempted: list[Sequence]) -> None:
+        """A request of higher priority takes the room of running ones of lower priority."""
+        while self.waiting and self.running:
+            head, last = self.waiting[0], self.running[-1]
+            if head.request.priority <= last.request.priority or self._fits(head):
+                return
+            self.requeue(last)
+            preempted.append(last)
+
+    def _room_for_token(self, sequence: Sequence, preempted: list[Sequence]) -> bool:
+        """Room for one more token, if need be by preempting the least urgent, which may be itself."""
+        while not self._store.can_hold(sequence.key, sequence.length):
+            victim = self.running[-1]
+            self.requeue(victim)
+            preempted.append(victim)
+            if victim is sequence:
+                return False
+        return True
+
+    def requeue(self, sequence: Sequence) -> None:
+        """Preemption: takes all blocks; tokens, text and generator stay, so that nothing is lost but time."""
+        self._leave(sequence)
+        sequence.status = Status.WAITING
+        sequence.computed = 0
+        sequence.preemptions += 1
+        bisect.insort(self.waiting, sequence, key=_urgency)
+
+    def _leave(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._store.close(sequence.key)
+        for index in sequence.pinned:
+            self._encoder.release(sequence.layout.media_keys[index])
+        sequence.pinned.clear()
+
+    # -- what became of a plan ---------------------------------------------------------------------------
+
+    def advance(self, work: Work) -> None:
+        """The work was done: its tokens are final."""
+        sequence = work.sequence
+        self._store.commit(sequence.key, work.stop)
+        self._prefixes.keep(sequence, self._store.blocks(sequence.key), work.start, work.stop)
+        sequence.computed = work.stop
+        for index in [one for one in sequence.pinned if sequence.layout.media_done(one, work.stop)]:
+            self._encoder.release(sequence.layout.media_keys[index])
+            sequence.pinned.remove(index)
+
+    def revoke(self, work: Work) -> None:
+        """The work was not done: its tokens never were, and images that were not encoded are asked for anew."""
+        sequence = work.sequence
+        self._store.rollback(sequence.key, work.start)
+        keys = sequence.layout.media_keys
+        for index in [one for one in sequence.pinned if not self._encoder.is_filled(keys[one])]:
+            self._encoder.release(keys[index])
+            sequence.pinned.remove(index)
+
+    def fork(self, leader: Sequence, other: Sequence) -> None:
+        """`other` runs from here on with the past of `leader`, whose prompt is complete."""
+        self._store.clone(leader.key, other.key)
+        other.computed, other.cached_tokens = leader.computed, leader.cached_tokens
+        other.block_names = list(leader.block_names)
+        other.status = Status.RUNNING
+        leader.forks -= 1
+        bisect.insort(self.running, other, key=_urgency)
+
+    def finish(self, sequence: Sequence) -> None:
+        """Ends a sequence wherever it is and returns its blocks."""
+        if sequence.status is Status.RUNNING:
+            self._leave(sequence)
+        elif sequence.status is Status.WAITING:
+            self.waiting.remove(sequence)
+        sequence.status = Status.FINISHED
+
+    def check_integrity(self) -> None:
+        """Proves that no block and no reference leaked; at idle nothing is in use."""
+        self._store.check_integrity()
+        self._prefixes.check_integrity()
+        self._encoder.check_integrity(idle=not self.running)
+        if not self.running:
+            assert self._store.pool.in_use == 0, f"{self._store.pool.in_use} blocks in use at idle"
