@@ -199,7 +199,8 @@ class PagedKeyValueStore(StateStore):
     def can_hold(self, key: int, length: int) -> bool:
         table = self._tables[key]
         copies = self._shared_tail(table, length) is not None
-        return self.blocks_for(length) - len(table.blocks) + copies <= self.pool.available
+        more = max(0, self.blocks_for(length) - len(table.blocks))  # reserved blocks cannot pay for a copy
+        return more + copies <= self.pool.available
 
     def reserve(self, key: int, length: int) -> None:
         table = self._tables[key]
