@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from foveate.errors import FoveateError
 from foveate.train.nano.attention import ExplicitAttention, packed_attention
 from foveate.train.nano.batches import GRID, NanoBatches, Packer, to_pixels, training_example
-from foveate.train.nano.dense import CHARACTERS, patch_labels, scene_labels
+from foveate.train.nano.dense import CHARACTERS, patch_labels, patch_objects, scene_labels
 from foveate.train.nano.loop import NanoTrainer, NanoTraining
 from foveate.train.nano.model import NanoTrainee, export
 from foveate.train.nano.plot import plot_training, read_log
@@ -139,6 +139,20 @@ def test_patch_labels_lie_on_their_objects():
         list(COLOURS).index(o.colour) * len(SHAPES) + SHAPES.index(o.shape) for o in example.scene.objects
     }
     assert set(scene_labels(example)[: len(COLOURS) * len(SHAPES)].nonzero()[0]) == present
+
+
+def test_look_maps_cover_what_is_asked_about(tokenizer):
+    drawn = (make_example("shapes", "train", i) for i in range(100))
+    example = next(e for e in drawn if any(q.family == "count" and q.answer == "2" for q in e.questions()))
+    batch = Packer(tokenizer).pack([example])
+    asked = [turn for dialogue in example.dialogues for turn in dialogue]
+    assert len(batch.look_rows) == len(asked)
+    under = patch_objects(example, GRID).flatten()
+    for place, shown, turn in zip(batch.look_places, batch.look_maps, asked, strict=True):
+        assert batch.token_ids[0, place] == tokenizer.convert_tokens_to_ids("<assistant>")
+        assert set(under[shown.numpy()]) == set(turn.object_ids)
+        if turn.family == "count":
+            assert len(turn.object_ids) == int(turn.answer)
 
 
 def test_printed_letters_are_labelled():

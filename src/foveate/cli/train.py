@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +49,8 @@ def nano(
 
     torch.set_num_threads(threads or os.cpu_count() or 1)
     chosen = {"steps": steps, "tower_steps": tower_steps, "batch_size": batch_size}
-    settings = NanoTraining(**{k: v for k, v in chosen.items() if v is not None}, compile=compile_)
+    asked: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    settings = replace(NanoTraining(compile=compile_), **asked)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     with progress_bar("steps", settings.steps) as advance:

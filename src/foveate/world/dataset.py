@@ -25,9 +25,9 @@ from foveate.world.svg import to_svg
 
 # Share of each family when none is named; caption and grounding are long, so they come less often.
 _WEIGHTS = {
-    "shapes": {"existence": 3, "attribute": 3, "count": 4, "comparison": 4, "relation": 5, "negative": 1}
+    "shapes": {"existence": 5, "attribute": 3, "count": 4, "comparison": 4, "relation": 5, "negative": 1}
 }
-_WEIGHTS["shapes"] |= {"grounding": 1, "marker": 4, "reading": 2}
+_WEIGHTS["shapes"] |= {"grounding": 1, "marker": 6, "reading": 2}
 _WEIGHTS["page"] = {"reading": 6, "chart": 6, "table": 6}
 
 

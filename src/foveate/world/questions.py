@@ -29,6 +29,7 @@ class Question:
         choices: closed answer set, empty for open answers (then the chance of a blind guess counts as 0).
         box: target box in units of the image height for grounding.
         tags: finer kinds such as "two-hop", "held-out", "unseen-word".
+        object_ids: the objects that one has to look at, in the order in which the question names them.
     """
 
     family: str
@@ -128,7 +129,7 @@ def existence(q: Asker) -> Question | None:
         answer="yes" if present else "no",
         choices=YES_NO,
         tags=_held_out(item) if present else (),
-        object_ids=(item.id,) if present else (),
+        object_ids=tuple(o.id for o in q.matching(**attributes)),
     )
 
 
@@ -193,12 +194,17 @@ def count(q: Asker) -> Question | None:
         options.setdefault(q.count(**form), []).append(form)
     answers = [a for a in options if a <= MAX_COUNT and (a > 0 or q.rng.random() < 0.4)]
     answer = q.rng.choice(answers)
-    named = phrase(q.rng.choice(options[answer]), plural=True)
+    chosen = q.rng.choice(options[answer])
+    named = phrase(chosen, plural=True)
     text = q.rng.choice(
         (f"How many {named} are there?", f"Count the {named}.", f"How many {named} can you see?")
     )
     return Question(
-        family="count", text=text, answer=str(answer), choices=tuple(str(n) for n in range(MAX_COUNT + 1))
+        family="count",
+        text=text,
+        answer=str(answer),
+        choices=tuple(str(n) for n in range(MAX_COUNT + 1)),
+        object_ids=tuple(o.id for o in q.matching(**chosen)),
     )
 
 
@@ -223,6 +229,7 @@ def _compare_counts(q: Asker) -> Question | None:
         answer="yes" if answer else "no",
         choices=YES_NO,
         tags=("counts",),
+        object_ids=tuple(o.id for v in (first, second) for o in q.matching(**{key: v})),
     )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from foveate.train.nano.dense import patch_labels, scene_labels
+from foveate.train.nano.dense import patch_labels, patch_objects, scene_labels
 from foveate.world import Example, make_example
 
 IMAGE_SIZE, GRID = 168, 12
@@ -29,13 +29,16 @@ _SIZES = (168, 168, 168, 168, 112, 140, 224, 336)
 _LONG_WEIGHT = 0.4
 # Text places behind each picture: one length for all, so that nothing is padded to the longest of a batch.
 TEXT_ROOM = 142
+_COLUMNS = ("token_ids", "positions", "targets", "weights", "segments")
 
 
 @dataclass(slots=True)
 class Batch:
     """pixels [B,3,S,S]; labels [B,5,G,G]; offsets [B,2,G,G]; scene [B,K]. Text columns are [B,T]: token_ids,
     positions (counted from the first text place), targets (-100 = not trained), weights, segments (k = dialogue
-    k, -1 = padding). `blind` batches are read without their pictures."""
+    k, -1 = padding). Looks are [M]: the row and the text place where the reply to a question about objects begins,
+    and [M, G²] whether each patch shows an object that the question is about. `blind` batches are read without
+    their pictures."""
 
     pixels: Tensor
     labels: Tensor
@@ -46,6 +49,9 @@ class Batch:
     targets: Tensor
     weights: Tensor
     segments: Tensor
+    look_rows: Tensor
+    look_places: Tensor
+    look_maps: Tensor
     blind: bool = False
 
     def to(self, device: torch.device) -> Batch:
@@ -104,22 +110,25 @@ class Packer:
 
     def sequence(self, example: Example, room: int) -> dict[str, list]:
         """Text columns of one example; dialogues that no longer fit into `room` tokens are left out."""
-        columns: dict[str, list] = {
-            k: [] for k in ("token_ids", "positions", "targets", "weights", "segments")
-        }
+        columns: dict[str, list] = {name: [] for name in (*_COLUMNS, "looks")}
         for number, dialogue in enumerate(example.dialogues, start=1):
             tokens: list[int] = []
             trained: list[float] = []
+            looks: list[tuple[int, tuple[int, ...]]] = []
             for turn, question in enumerate(dialogue):
                 asked = (
                     ([self.user] if turn else []) + self._encode(question.text) + [self.end, self.assistant]
                 )
                 reply = [*self._encode(question.answer), self.end]
                 weight = _LONG_WEIGHT if question.family in ("caption", "grounding") else 1.0
-                tokens += asked + reply
+                tokens += asked
+                if example.scene.objects and question.family != "caption":
+                    looks.append((len(tokens) - 1, question.object_ids))
+                tokens += reply
                 trained += [0.0] * len(asked) + [weight] * len(reply)
             if len(columns["token_ids"]) + len(tokens) > room:
                 continue
+            columns["looks"] += [(len(columns["token_ids"]) + place, ids) for place, ids in looks]
             columns["token_ids"] += tokens
             columns["positions"] += range(len(tokens))
             # The target of a place is the token after it; the last place of a dialogue has none.
@@ -132,17 +141,22 @@ class Packer:
 
     def pack(self, examples: Sequence[Example], *, room: int = TEXT_ROOM, blind: bool = False) -> Batch:
         rows = [self.sequence(e, room) for e in examples]
-        filler = {"token_ids": self.pad, "positions": 0, "targets": -100, "weights": 0.0, "segments": -1}
         columns = {
             key: torch.tensor([[*r[key], *[fill] * (room - len(r[key]))] for r in rows])
-            for key, fill in filler.items()
+            for key, fill in zip(_COLUMNS, (self.pad, 0, -100, 0.0, -1), strict=True)
         }
+        looks = [(i, place, ids) for i, row in enumerate(rows) for place, ids in row["looks"]]
+        under = [patch_objects(e, GRID).flatten() for e in examples]
+        maps = [np.isin(under[i], ids) for i, _, ids in looks]
         dense = [patch_labels(e, GRID) for e in examples]
         return Batch(
             pixels=torch.from_numpy(np.stack([to_pixels(e.rendering.rgb) for e in examples])),
             labels=torch.from_numpy(np.stack([d[0] for d in dense])),
             offsets=torch.from_numpy(np.stack([d[1] for d in dense])),
             scene=torch.from_numpy(np.stack([scene_labels(e) for e in examples])),
+            look_rows=torch.tensor([i for i, _, _ in looks], dtype=torch.long),
+            look_places=torch.tensor([place for _, place, _ in looks], dtype=torch.long),
+            look_maps=torch.from_numpy(np.stack(maps) if maps else np.zeros((0, GRID * GRID), dtype=bool)),
             blind=blind,
             **columns,
         )
@@ -153,10 +167,16 @@ class NanoBatches(Dataset[Batch]):
     run sees exactly what it would have seen."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, *, batch_size: int, start: int, count: int
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        batch_size: int,
+        start: int,
+        count: int,
+        mixture: Sequence[int] = (1, 3, 1),
     ) -> None:
         self.packer = Packer(tokenizer)
-        self.batch_size, self.start, self.count = batch_size, start, count
+        self.batch_size, self.start, self.count, self.mixture = batch_size, start, count, mixture
 
     def __len__(self) -> int:
         return self.count
@@ -164,12 +184,13 @@ class NanoBatches(Dataset[Batch]):
     def __getitem__(self, place: int) -> Batch:
         first = self.start + place * self.batch_size
         rng = random.Random(first)
-        examples = [training_example(first + i, rng) for i in range(self.batch_size)]
+        examples = [training_example(first + i, rng, self.mixture) for i in range(self.batch_size)]
         # A few batches without pictures, so that "no image" measures what can be guessed, not confusion.
         return self.packer.pack(examples, blind=first // self.batch_size % 27 == 26)
 
 
-def training_example(index: int, rng: random.Random) -> Example:
+def training_example(index: int, rng: random.Random, mixture: Sequence[int] = (1, 3, 1)) -> Example:
+    """`mixture` weighs the difficulties 1, 2 and 3."""
     page = rng.random() < 0.36
     return make_example(
         "page" if page else "shapes",
@@ -177,7 +198,7 @@ def training_example(index: int, rng: random.Random) -> Example:
         index,
         size=rng.choice(_SIZES),
         questions=9,
-        difficulty=rng.choice((1, 2, 2, 2, 3)),
+        difficulty=rng.choices((1, 2, 3), mixture)[0],
         caption="first" if rng.random() < (0.35 if page else 0.45) else "none",
     )
 

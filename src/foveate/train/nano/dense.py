@@ -29,13 +29,8 @@ SCENE_LABELS = len(COLOURS) * len(SHAPES) + len(CHARACTERS) + 10
 _PROBES = ((0.5, 0.5), (0.2, 0.2), (0.8, 0.2), (0.2, 0.8), (0.8, 0.8))
 
 
-def patch_labels(example: Example, grid: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of each of the grid x grid patches.
-
-    Returns:
-        [5, grid, grid] int64 class ids in the order of CLASS_COUNTS, and [2, grid, grid] float32 vectors from the
-        patch's centre to its object's centre in thirds of a patch (NaN where there is no object).
-    """
+def patch_objects(example: Example, grid: int) -> np.ndarray:
+    """[grid, grid] ids of the object under each patch, at its centre or else nearby; -1 for none."""
     ids = example.rendering.ids
     height, width = ids.shape
     seen = np.full((grid, grid), -1)
@@ -44,6 +39,17 @@ def patch_labels(example: Example, grid: int) -> tuple[np.ndarray, np.ndarray]:
         columns = ((np.arange(grid) + across) / grid * width).astype(int)
         probe = ids[np.ix_(rows, columns)]
         seen = np.where(probe >= 0, probe, seen)
+    return seen
+
+
+def patch_labels(example: Example, grid: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of each of the grid x grid patches.
+
+    Returns:
+        [5, grid, grid] int64 class ids in the order of CLASS_COUNTS, and [2, grid, grid] float32 vectors from the
+        patch's centre to its object's centre in thirds of a patch (NaN where there is no object).
+    """
+    seen = patch_objects(example, grid)
     table = np.zeros((max((o.id for o in example.scene.objects), default=-1) + 2, 4), dtype=np.int64)
     centres = np.full((len(table), 2), np.nan, dtype=np.float32)
     for item in example.scene.objects:

@@ -38,6 +38,8 @@ class NanoTraining:
         tower_rate: share of the rate that the tower gets once questions are trained too. Muon's steps have one
             size however noisy the gradient, and the noise of few answers would undo what dense labels taught.
         dense_weight: weight of the dense labels and words once questions are trained too.
+        look_weight: weight of telling which patches a question is about.
+        mixture: weights of the difficulties 1, 2 and 3; easy scenes first let yes-or-no questions leave chance.
         compile: fuse kernels with torch.compile (needs a C++ compiler; about a sixth faster on a CPU).
     """
 
@@ -50,6 +52,8 @@ class NanoTraining:
     decay_share: float = 0.3
     tower_rate: float = 0.3
     dense_weight: float = 0.5
+    look_weight: float = 2.0
+    mixture: tuple[int, int, int] = (1, 3, 1)
     seed: int = 0
     compile: bool = True
     log_every: int = 25
@@ -95,13 +99,19 @@ def word_loss(trainee: NanoTrainee, visual: Tensor, batch: Batch) -> Tensor:
     return total / len(CLASS_COUNTS)
 
 
-def answer_logits(trainee: NanoTrainee, visual: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits [M, V] and targets [M] at the M trained places."""
-    hidden = trainee.read(
-        None if batch.blind else visual, batch.token_ids, batch.mask(), batch.all_positions()
-    )
-    trained = batch.targets >= 0
-    return trainee.llava.lm_head(hidden[trained]), batch.targets[trained]
+def read_batch(trainee: NanoTrainee, visual: Tensor, batch: Batch) -> Tensor:
+    """Hidden states [B, T, width] at the text places."""
+    seen = None if batch.blind else visual
+    return trainee.read(seen, batch.token_ids, batch.mask(), batch.all_positions())
+
+
+def look_loss(trainee: NanoTrainee, hidden: Tensor, visual: Tensor, batch: Batch) -> Tensor:
+    """Whether each patch matters to each question: far more to learn from than a yes or a no."""
+    if batch.blind or not len(batch.look_rows):
+        return hidden.new_zeros((), dtype=torch.float32)
+    logits = trainee.look_logits(hidden, visual, batch)
+    weight = torch.tensor(4.0, device=logits.device)  # a few patches of 144 matter
+    return F.binary_cross_entropy_with_logits(logits, batch.look_maps.float(), pos_weight=weight)
 
 
 class NanoTrainer:
@@ -224,6 +234,7 @@ class NanoTrainer:
             batch_size=self.settings.batch_size,
             start=self.pictures,
             count=self.settings.steps - self.step,
+            mixture=self.settings.mixture,
         )
         # One worker draws pictures on another core while this one trains.
         yield from DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=6)
@@ -245,12 +256,14 @@ class NanoTrainer:
         loss = dense + words
         if not tower_only:
             with self._autocast():
-                logits, targets = answer_logits(self.trainee, visual, batch)
-            weights = batch.weights[batch.targets >= 0]
-            each = F.cross_entropy(logits.float(), targets, reduction="none")
-            answers = (each * weights).sum() / weights.sum()
-            loss = answers + self.settings.dense_weight * loss
-            row["answer_loss"] = answers.item()
+                hidden = read_batch(self.trainee, visual, batch)
+                places = batch.targets >= 0
+                logits = self.trainee.llava.lm_head(hidden[places])
+            each = F.cross_entropy(logits.float(), batch.targets[places], reduction="none")
+            answers = (each * batch.weights[places]).sum() / batch.weights[places].sum()
+            looks = look_loss(self.trainee, hidden, visual, batch)
+            loss = answers + self.settings.look_weight * looks + self.settings.dense_weight * loss
+            row |= {"answer_loss": answers.item(), "look_loss": looks.item()}
         loss.backward()
         row["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.trainee.parameters(), 1.0).item()
         for optimizer in self.optimizers:
@@ -275,10 +288,10 @@ class NanoTrainer:
                 self._score_patches(seen, batch, right)
                 if self.step <= self.settings.tower_steps:
                     continue
-                logits, targets = answer_logits(self.trainee, visual, batch)
-            places = batch.targets >= 0
+                places = batch.targets >= 0
+                logits = self.trainee.llava.lm_head(read_batch(self.trainee, visual, batch)[places])
             hits = torch.ones_like(places)
-            hits[places] = logits.argmax(-1) == targets
+            hits[places] = logits.argmax(-1) == batch.targets[places]
             for row, example in enumerate(chunk):
                 for number, dialogue in enumerate(example.dialogues, start=1):
                     mine = batch.segments[row] == number

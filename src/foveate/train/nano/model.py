@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from foveate.train.nano import attention  # noqa: F401  (registers the two attention functions)
+from foveate.train.nano.batches import Batch
 from foveate.train.nano.dense import CLASS_COUNTS, CLASS_WORDS, SCENE_LABELS
 
 IMAGE_SIZE = 168
@@ -86,6 +87,8 @@ class NanoTrainee(nn.Module):
         self.dense_heads = nn.ModuleDict({name: nn.Linear(width, n) for name, n in CLASS_COUNTS.items()})
         self.offset_head = nn.Linear(width, 2)
         self.scene_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, SCENE_LABELS))
+        self.look_query = nn.Linear(config.text_config.hidden_size, 64)
+        self.look_key = nn.Linear(config.text_config.hidden_size, 64)
         for name, words in CLASS_WORDS.items():
             # A word at the start of an answer and within a sentence are two tokens; characters are one.
             pairs = [
@@ -107,6 +110,12 @@ class NanoTrainee(nn.Module):
         table = self.llava.model.language_model.embed_tokens.weight
         words = F.normalize(table[self.get_buffer(f"words_{name}")].float().mean(dim=1), dim=-1)
         return 10 * F.normalize(visual.float(), dim=-1) @ words.T
+
+    def look_logits(self, hidden: Tensor, visual: Tensor, batch: Batch) -> Tensor:
+        """[M, N]: how much each patch matters to each question, told from the state that begins the reply."""
+        query = self.look_query(hidden[batch.look_rows, batch.look_places].float())
+        key = self.look_key(visual.float())[batch.look_rows]
+        return (key @ query[..., None]).squeeze(-1) / 8 - 3  # starts near the share of patches that matter
 
     def read(self, visual: Tensor | None, text_ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """Hidden states of the language model at the text places.
