@@ -199,7 +199,7 @@ class Engine:
         Should the model raise, the step's tokens are as if never run, `failed` names its requests, and the
         engine can go on: with them, or after `abort` without them.
         """
-        outputs, self._undelivered = self._undelivered, []
+        outputs, self._undelivered, self.failed = self._undelivered, [], ()
         if not self.scheduler.has_work:
             return outputs
         self._stepping = True

@@ -1,0 +1,216 @@
+"""The engine for asyncio: requests from many tasks, steps in a thread, preprocessing in others.
+
+Owns the hand-over between the event loop and the engine: nothing touches the engine while a step runs; arrivals
+and aborts wait for the step's end. Images are opened, resized and tokenised in worker threads, so that a large
+picture delays nobody's next token. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from foveate.engine.config import EngineConfig
+from foveate.engine.engine import Engine
+from foveate.engine.request import Completion, RequestError, SamplingParameters, StepOutput
+from foveate.engine.statistics import Listener
+from foveate.models.records import Prompt
+
+if TYPE_CHECKING:
+    from foveate.models.base import VisionLanguageModel
+
+_Item = StepOutput | BaseException
+
+
+class AsyncEngine:
+    """`async with AsyncEngine(model) as engine: async for output in engine.stream(...)`.
+
+    Args:
+        preprocess_workers: threads that prepare messages.
+    """
+
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        config: EngineConfig | None = None,
+        *,
+        on_event: Listener | None = None,
+        preprocess_workers: int = 2,
+    ) -> None:
+        self.engine = Engine(model, config, on_event=on_event)
+        self._stepper = ThreadPoolExecutor(1, thread_name_prefix="foveate-step")
+        self._preprocessors = ThreadPoolExecutor(preprocess_workers, thread_name_prefix="foveate-prepare")
+        self._streams: dict[str, asyncio.Queue[_Item]] = {}
+        self._arrivals: list[Callable[[], Awaitable[None]]] = []
+        self._outputs: list[StepOutput] = []
+        self._aborts: list[str] = []
+        self._wake = asyncio.Event()
+        self._loop_task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._count = 0
+
+    async def __aenter__(self) -> AsyncEngine:
+        self._loop_task = asyncio.create_task(self._serve(), name="foveate engine")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends every stream (finish reason "abort"), then the threads."""
+        self._closing = True
+        self._aborts += list(self._streams)
+        self._wake.set()
+        if self._loop_task is not None:
+            await self._loop_task
+        self._stepper.shutdown()
+        self._preprocessors.shutdown()
+
+    # -- requests ----------------------------------------------------------------------------------------
+
+    async def stream(
+        self,
+        prompt: Prompt | Sequence[Mapping[str, Any]],
+        parameters: SamplingParameters | None = None,
+        *,
+        images: Sequence[Any] = (),
+        **keywords: Any,
+    ) -> AsyncIterator[StepOutput]:
+        """Outputs of one request as they come; closing the iterator early aborts the request.
+
+        `keywords` go to `Engine.add_request` (priority, tenant, request_id, constraint).
+
+        Raises:
+            RequestError, PromptError, MediaError: the request cannot be served.
+            Exception: what the model raised in a step that held this request.
+        """
+        if self._closing or self._loop_task is None:
+            raise RequestError("The engine is not running", fix="Use it inside `async with`.")
+        began = time.perf_counter()
+        if not isinstance(prompt, Prompt):
+            loop = asyncio.get_running_loop()
+            messages = prompt
+            prompt = await loop.run_in_executor(
+                self._preprocessors, lambda: self.engine.model.prepare(messages, images=images)
+            )
+        keywords["preprocess_seconds"] = time.perf_counter() - began
+        request_id = keywords.setdefault("request_id", None) or f"stream-{self._count}"
+        keywords["request_id"] = request_id
+        self._count += 1
+        queue: asyncio.Queue[_Item] = asyncio.Queue()
+        await self._arrive(request_id, prompt, parameters, keywords, queue)
+        try:
+            while True:
+                item = await queue.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+                if item.finished:
+                    return
+        finally:
+            if self._streams.get(request_id) is queue:
+                self._aborts.append(request_id)
+                self._wake.set()
+
+    async def generate(
+        self,
+        prompt: Prompt | Sequence[Mapping[str, Any]],
+        parameters: SamplingParameters | None = None,
+        **keywords: Any,
+    ) -> list[Completion]:
+        """The n whole answers."""
+        answers: dict[int, Completion] = {}
+        async for output in self.stream(prompt, parameters, **keywords):
+            answers.setdefault(output.index, Completion(index=output.index)).add(output)
+        return [answers[index] for index in sorted(answers)]
+
+    async def _arrive(
+        self,
+        request_id: str,
+        prompt: Prompt,
+        parameters: SamplingParameters | None,
+        keywords: dict[str, Any],
+        queue: asyncio.Queue[_Item],
+    ) -> None:
+        """Hands the request over between two steps; its refusal is raised here."""
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def arrive() -> None:
+            if admitted.cancelled():
+                return
+            if self._closing:
+                admitted.set_exception(RequestError("The engine is closing"))
+                return
+            error = await self._in_thread(lambda: self.engine.add_request(prompt, parameters, **keywords))
+            if error is None:
+                self._streams[request_id] = queue
+            if admitted.cancelled():
+                self._aborts.append(request_id)
+            elif error is None:
+                admitted.set_result(None)
+            else:
+                admitted.set_exception(error)
+
+        self._arrivals.append(arrive)
+        self._wake.set()
+        try:
+            await admitted
+        except asyncio.CancelledError:  # perhaps in the moment it was let in
+            if self._streams.get(request_id) is queue:
+                self._aborts.append(request_id)
+                self._wake.set()
+            raise
+
+    # -- the loop ----------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        while True:
+            self._wake.clear()
+            await self._hand_over()
+            if not self.engine.has_work:
+                if self._closing:
+                    return
+                await self._wake.wait()
+                continue
+            error = await self._in_thread(lambda: self._outputs.extend(self.engine.step()))
+            outputs, self._outputs = self._outputs, []
+            self._deliver(outputs)
+            if error is not None:
+                self._fail(error)
+
+    async def _in_thread(self, work: Callable[[], Any]) -> BaseException | None:
+        """Does it in the engine's thread; what it raised, whatever that is: one request's mistake must not end
+        the loop that serves the others."""
+        done = asyncio.get_running_loop().run_in_executor(self._stepper, work)
+        await asyncio.wait({done})
+        return done.exception()
+
+    async def _hand_over(self) -> None:
+        arrivals, self._arrivals = self._arrivals, []
+        for arrive in arrivals:
+            await arrive()
+        aborts, self._aborts = self._aborts, []
+        for request_id in aborts:
+            self.engine.abort(request_id)
+
+    def _deliver(self, outputs: Sequence[StepOutput]) -> None:
+        for output in outputs:
+            queue = self._streams.get(output.request_id)
+            if queue is not None:
+                queue.put_nowait(output)
+                if output.finished:
+                    del self._streams[output.request_id]
+
+    def _fail(self, error: BaseException) -> None:
+        """The requests of a step that raised get the error; the others go on. All get it if none is to blame."""
+        for request_id in self.engine.failed or tuple(self._streams):
+            queue = self._streams.pop(request_id, None)
+            if queue is not None:
+                queue.put_nowait(error)
+            self.engine.abort(request_id)
