@@ -64,16 +64,31 @@ def test_the_place_of_an_image_is_part_of_the_key() -> None:
     shifted = fake_prompt([96, 96, image, 1, 2, 3])  # placeholders written as text, to make the ids equal
     straight = fake_prompt([image, 96, 96, 1, 2, 3])
     assert shifted.token_ids == straight.token_ids
-    engines = Engine(FakeModel(), EngineConfig(kv_blocks=60, block_size=4, encoder_cache_bytes=4000))  # type: ignore[arg-type]
-    names = []
-    for prompt in (shifted, straight):
-        layout = lay_out(engines.model, prompt, ModelPositions(engines.model), "")
-        sequence = type(
-            "S", (), {"request": type("R", (), {"prompt": prompt, "tenant": ""}), "layout": layout}
-        )()
-        sequence.block_names, sequence.tokens = [], lambda start, stop, ids=prompt.token_ids: ids[start:stop]
-        names.append(engines.prefixes._name(sequence, 3))
-    assert not set(names[0]) & set(names[1])
+    assert not set(names_of(shifted)) & set(names_of(straight))
+
+
+def names_of(prompt: Prompt, span: int | None = None) -> list[bytes]:
+    """Names of the first three blocks of four; `span` tokens at the beginning see each other both ways."""
+
+    class Prefixed(FakeModel):
+        def attention_groups(self, prompt: Prompt) -> torch.Tensor | None:
+            return None if span is None else torch.zeros(span, dtype=torch.long)
+
+    model: Any = Prefixed()
+    engine = Engine(model, EngineConfig(kv_blocks=60, block_size=4, encoder_cache_bytes=4000))
+    engine.add_request(prompt, ONE)
+    [waiting] = engine.scheduler.waiting
+    return engine.prefixes._name(waiting, 3)
+
+
+def test_the_end_of_a_span_is_part_of_every_key_it_touches() -> None:
+    """The same twelve tokens, of which other numbers see each other: other keys and values throughout."""
+    words = fake_prompt(list(range(1, 15)))
+    causal, five, nine = (names_of(words, span) for span in (None, 5, 9))
+    assert not set(causal) & set(five) and not set(five) & set(nine)
+    longer = fake_prompt([*range(1, 13), 50, 51])
+    assert names_of(longer, 13)[0] != names_of(words, 13)[0], "a later token of the span was not looked at"
+    assert names_of(longer, 12) == names_of(words, 12)
 
 
 def test_tenants_share_nothing() -> None:

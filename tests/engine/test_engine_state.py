@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate.engine.cache import BlockPool, KeyValueBlocks, LayerShape
+from foveate.engine.head import OutputHead
 from foveate.engine.positions import PositionTrack, pack_positions
 from foveate.engine.state import PagedKeyValueStore, StateOperation, UnsupportedStateError
 
@@ -161,6 +162,22 @@ def test_any_sequence_of_operations_against_plain_lists(data: st.DataObject) -> 
     for key in model:
         store.close(key)
     assert store.pool.available == 6
+
+
+@pytest.mark.parametrize("budget", [1, 2, 5, 100])
+def test_the_head_projects_the_rows_asked_for_and_no_more(budget: int) -> None:
+    weight, projected = torch.randn(11, 6), []
+
+    class Model:
+        def head(self, hidden: torch.Tensor) -> torch.Tensor:
+            projected.append(hidden.shape[0])
+            return hidden @ weight.T
+
+    hidden, rows = torch.randn(1, 9, 6), [7, 0, 3, 3, 8]
+    pieces = list(OutputHead(Model(), budget).project(hidden, rows))  # type: ignore[arg-type]
+    assert [first for first, _ in pieces] == list(range(0, 5, budget))
+    assert torch.allclose(torch.cat([piece for _, piece in pieces]), (hidden[0] @ weight.T)[rows], atol=1e-5)
+    assert sum(projected) == 5 and max(projected) <= budget
 
 
 def test_positions_go_on_after_the_prompt() -> None:

@@ -20,7 +20,7 @@ from foveate.engine.sampling import TokenConstraint, TokenSampler, answer_seed
 from foveate.engine.scheduler import Scheduler
 from foveate.engine.sequence import Sequence as Answer
 from foveate.engine.sequence import Status
-from foveate.engine.statistics import RequestStatistics
+from foveate.engine.statistics import EngineStatistics, RequestStatistics
 from foveate.engine.text import TextStream
 from foveate.models.generation import end_token_ids
 
@@ -49,13 +49,19 @@ class Answers:
     """All live requests by id."""
 
     def __init__(
-        self, model: VisionLanguageModel, scheduler: Scheduler, tell: Callable[..., None], *, seed: int
+        self,
+        model: VisionLanguageModel,
+        scheduler: Scheduler,
+        counters: EngineStatistics,
+        tell: Callable[..., None],
+        *,
+        seed: int,
     ) -> None:
         self._model, self._scheduler, self._tell, self._seed = model, scheduler, tell, seed
+        self._counters = counters
         self._ends = end_token_ids(model)
         self._live: dict[str, _Live] = {}
         self._ended: OrderedDict[str, RequestStatistics] = OrderedDict()
-        self.finished = 0
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._live
@@ -165,7 +171,8 @@ class Answers:
         if live.open:
             return False
         early = reason in ("abort", "error")
-        self.finished += not early
+        self._counters.aborted += early
+        self._counters.finished += not early
         self._forget(live, "aborted" if early else "finished", now)
         return True
 

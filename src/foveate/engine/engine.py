@@ -31,7 +31,7 @@ from foveate.engine.scheduler import Scheduler
 from foveate.engine.sequence import Sequence as Answer
 from foveate.engine.sequence import Status
 from foveate.engine.state import PagedKeyValueStore, StateOperation
-from foveate.engine.statistics import EngineStatistics, Event, Listener, RequestStatistics
+from foveate.engine.statistics import EngineStatistics, Event, Listener, Meter, RequestStatistics
 from foveate.engine.taps import HiddenStateTaps
 from foveate.models.records import Prompt
 
@@ -96,8 +96,10 @@ class Engine:
         self._taps = HiddenStateTaps(model, self.config.tap_layers)
         self._runner = Runner(model, self.store, self.encoder, backend, self._taps)
         self._head = OutputHead(model, self.config.head_rows)
-        self._answers = Answers(model, self.scheduler, self._tell, seed=self.config.seed)
-        self._counters = EngineStatistics()
+        self._meter = Meter(self.scheduler, self._tell)
+        self._answers = Answers(
+            model, self.scheduler, self._meter.counters, self._tell, seed=self.config.seed
+        )
         self._undelivered: list[StepOutput] = []
         self._stepping = False
         self._late_aborts: list[str] = []
@@ -178,7 +180,6 @@ class Engine:
             self._late_aborts.append(request_id)
             return True
         self._undelivered += self._answers.abort(request_id, self._clock())
-        self._counters.aborted += 1
         return True
 
     @property
@@ -220,7 +221,7 @@ class Engine:
     def _execute(self, plan: StepPlan, outputs: list[StepOutput]) -> None:
         """Encoder stage, forward, sampling; appends to `outputs` as answers get their tokens."""
         began = self._clock()
-        self._counters.preemptions += len(plan.preempted)
+        self._meter.counters.preemptions += len(plan.preempted)
         self._answers.note_plan(plan, began)
         self._runner.encode(plan.encodes)
         encoded = self._clock()
@@ -235,7 +236,7 @@ class Engine:
         self._answers.note_encoding(plan.encodes, encoded - began)
         for output in self._sample(plan, hidden):
             outputs.append(output)  # one by one: should a later answer raise, this one was given
-        self._note_step(plan, encoded - began, forwarded - encoded, self._clock() - forwarded)
+        self._meter.step(plan, encoded - began, forwarded - encoded, self._clock() - forwarded)
 
     def _sample(self, plan: StepPlan, hidden: torch.Tensor) -> Iterator[StepOutput]:
         """Chooses a token for every row of logits the plan asks for."""
@@ -310,41 +311,8 @@ class Engine:
 
     def statistics(self) -> EngineStatistics:
         """Counters and what is in use now."""
-        counters, pool = self._counters, self.store.pool
-        counters.finished = self._answers.finished
-        counters.running, counters.waiting = len(self.scheduler.running), len(self.scheduler.waiting)
-        counters.blocks, counters.blocks_in_use, counters.blocks_idle = pool.size, pool.in_use, pool.idle
-        counters.prefix_asked_tokens = self.prefixes.asked_tokens
-        counters.prefix_hit_tokens = self.prefixes.hit_tokens
-        counters.prefix_evictions = self.prefixes.evictions
-        counters.encoder_hits, counters.encoder_misses = self.encoder.hits, self.encoder.misses
-        counters.encoder_evictions, counters.encoder_bytes = self.encoder.evictions, self.encoder.bytes
-        return counters
+        return self._meter.read()
 
     def _tell(self, kind: str, request_id: str | None = None, **data: Any) -> None:
         if self._on_event is not None:
             self._on_event(Event(kind=kind, time=self._clock(), request_id=request_id, data=data))
-
-    def _note_step(self, plan: StepPlan, encode: float, forward: float, sample: float) -> None:
-        counters = self._counters
-        counters.steps += 1
-        counters.tokens += plan.tokens
-        counters.largest_batch = max(counters.largest_batch, len(plan.works))
-        counters.largest_step_tokens = max(counters.largest_step_tokens, plan.tokens)
-        counters.encoded_images += len(plan.encodes)
-        counters.encode_seconds += encode
-        counters.forward_seconds += forward
-        counters.sample_seconds += sample
-        counters.most_blocks_in_use = max(counters.most_blocks_in_use, self.store.pool.in_use)
-        self._tell(
-            "step",
-            phase=plan.phase,
-            tokens=plan.tokens,
-            sequences=len(plan.works),
-            logit_rows=plan.logit_rows,
-            encoded_images=len(plan.encodes),
-            blocks_in_use=self.store.pool.in_use,
-            encode_seconds=encode,
-            forward_seconds=forward,
-            sample_seconds=sample,
-        )

@@ -40,7 +40,7 @@ class Scheduler:
         max_step_tokens: int,
     ) -> None:
         assert max_step_tokens > max_sequences
-        self._store, self._prefixes, self._encoder = store, prefixes, encoder
+        self.store, self.prefixes, self.encoder = store, prefixes, encoder
         self._max_sequences, self._max_step_tokens = max_sequences, max_step_tokens
         self.waiting: list[Sequence] = []  # both lists: the most urgent first
         self.running: list[Sequence] = []
@@ -86,14 +86,14 @@ class Scheduler:
 
     def _work(self, sequence: Sequence, stop: int, phase: Phase) -> Work:
         start = sequence.computed
-        self._store.append(sequence.key, stop - start)
+        self.store.append(sequence.key, stop - start)
         return Work(
             sequence=sequence,
             start=start,
             stop=stop,
             phase=phase,
             logit_rows=(stop - 1,) if stop == sequence.length else (),
-            state_bytes=(stop - start) * self._store.token_bytes,
+            state_bytes=(stop - start) * self.store.token_bytes,
         )
 
     def _prefill(self, sequence: Sequence, budget: int, works: list[Work], encodes: list[Encode]) -> int:
@@ -122,7 +122,7 @@ class Scheduler:
             too_much = None
             for index in wanted:
                 needs[layout.media_keys[index]] = layout.media_bytes[index]
-                if not self._encoder.can_hold(needs):
+                if not self.encoder.can_hold(needs):
                     too_much = index
                     break
             if too_much is None:
@@ -132,7 +132,7 @@ class Scheduler:
                 return start
         for index in wanted:
             key = layout.media_keys[index]
-            ready = self._encoder.acquire(key, layout.media_bytes[index])
+            ready = self.encoder.acquire(key, layout.media_bytes[index])
             sequence.pinned.add(index)
             if not ready and all(encode.key != key for encode in encodes):
                 encodes.append(Encode(sequence=sequence, media_index=index, key=key))
@@ -144,20 +144,20 @@ class Scheduler:
         """Whether all tokens decided so far fit, with a block to spare for every running answer."""
         if sum(one.slots for one in self.running) + sequence.slots > self._max_sequences:
             return False
-        pool, found = self._store.pool, self._prefixes.match(sequence)
+        pool, found = self.store.pool, self.prefixes.match(sequence)
         idle = sum(pool.references(block) == 0 for block in found)
-        new = self._store.blocks_for(sequence.length) - len(found)
+        new = self.store.blocks_for(sequence.length) - len(found)
         return new + idle + len(self.running) <= pool.available
 
     def _admit(self) -> Sequence:
         sequence = self.waiting.pop(0)
-        found = self._prefixes.match(sequence)
-        self._store.open(sequence.key, found)
-        self._store.reserve(sequence.key, sequence.length)
-        sequence.computed = self._store.length(sequence.key)
+        found = self.prefixes.match(sequence)
+        self.store.open(sequence.key, found)
+        self.store.reserve(sequence.key, sequence.length)
+        sequence.computed = self.store.length(sequence.key)
         if sequence.cached_tokens is None:
             sequence.cached_tokens = sequence.computed
-            self._prefixes.count(sequence.length, sequence.computed)
+            self.prefixes.count(sequence.length, sequence.computed)
         sequence.status = Status.RUNNING
         bisect.insort(self.running, sequence, key=_urgency)
         return sequence
@@ -173,7 +173,7 @@ class Scheduler:
 
     def _room_for_token(self, sequence: Sequence, preempted: list[Sequence]) -> bool:
         """Room for one more token, if need be by preempting the least urgent, which may be itself."""
-        while not self._store.can_hold(sequence.key, sequence.length):
+        while not self.store.can_hold(sequence.key, sequence.length):
             victim = self.running[-1]
             self.requeue(victim)
             preempted.append(victim)
@@ -191,9 +191,9 @@ class Scheduler:
 
     def _leave(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
-        self._store.close(sequence.key)
+        self.store.close(sequence.key)
         for index in sequence.pinned:
-            self._encoder.release(sequence.layout.media_keys[index])
+            self.encoder.release(sequence.layout.media_keys[index])
         sequence.pinned.clear()
 
     # -- what became of a plan ---------------------------------------------------------------------------
@@ -201,25 +201,25 @@ class Scheduler:
     def advance(self, work: Work) -> None:
         """The work was done: its tokens are final."""
         sequence = work.sequence
-        self._store.commit(sequence.key, work.stop)
-        self._prefixes.keep(sequence, self._store.blocks(sequence.key), work.start, work.stop)
+        self.store.commit(sequence.key, work.stop)
+        self.prefixes.keep(sequence, self.store.blocks(sequence.key), work.start, work.stop)
         sequence.computed = work.stop
         for index in [one for one in sequence.pinned if sequence.layout.media_done(one, work.stop)]:
-            self._encoder.release(sequence.layout.media_keys[index])
+            self.encoder.release(sequence.layout.media_keys[index])
             sequence.pinned.remove(index)
 
     def revoke(self, work: Work) -> None:
         """The work was not done: its tokens never were, and images that were not encoded are asked for anew."""
         sequence = work.sequence
-        self._store.rollback(sequence.key, work.start)
+        self.store.rollback(sequence.key, work.start)
         keys = sequence.layout.media_keys
-        for index in [one for one in sequence.pinned if not self._encoder.is_filled(keys[one])]:
-            self._encoder.release(keys[index])
+        for index in [one for one in sequence.pinned if not self.encoder.is_filled(keys[one])]:
+            self.encoder.release(keys[index])
             sequence.pinned.remove(index)
 
     def fork(self, leader: Sequence, other: Sequence) -> None:
         """`other` runs from here on with the past of `leader`, whose prompt is complete."""
-        self._store.clone(leader.key, other.key)
+        self.store.clone(leader.key, other.key)
         other.computed, other.cached_tokens = leader.computed, leader.cached_tokens
         other.block_names = list(leader.block_names)
         other.status = Status.RUNNING
@@ -236,8 +236,8 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Proves that no block and no reference leaked; at idle nothing is in use."""
-        self._store.check_integrity()
-        self._prefixes.check_integrity()
-        self._encoder.check_integrity(idle=not self.running)
+        self.store.check_integrity()
+        self.prefixes.check_integrity()
+        self.encoder.check_integrity(idle=not self.running)
         if not self.running:
-            assert self._store.pool.in_use == 0, f"{self._store.pool.in_use} blocks in use at idle"
+            assert self.store.pool.in_use == 0, f"{self.store.pool.in_use} blocks in use at idle"

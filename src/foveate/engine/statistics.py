@@ -1,13 +1,17 @@
 """Where time went, per request and for the engine, and the events that tell a listener as it happens.
 
-Owns records and counting. Knows no scheduling; times are seconds on the engine's clock.
+Owns records and counting. Decides nothing; times are seconds on the engine's clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foveate.engine.plan import StepPlan
+    from foveate.engine.scheduler import Scheduler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,3 +109,57 @@ class EngineStatistics:
     encoder_misses: int = 0
     encoder_evictions: int = 0
     encoder_bytes: int = 0
+
+
+class Meter:
+    """Counts what an engine does."""
+
+    def __init__(self, scheduler: Scheduler, tell: Callable[..., None]) -> None:
+        self.counters = EngineStatistics()
+        self._scheduler, self._tell = scheduler, tell
+
+    def step(self, plan: StepPlan, encode: float, forward: float, sample: float) -> None:
+        """One step was done; seconds of its three stages."""
+        counters, in_use = self.counters, self._scheduler.store.pool.in_use
+        counters.steps += 1
+        counters.tokens += plan.tokens
+        counters.largest_batch = max(counters.largest_batch, len(plan.works))
+        counters.largest_step_tokens = max(counters.largest_step_tokens, plan.tokens)
+        counters.encoded_images += len(plan.encodes)
+        counters.encode_seconds += encode
+        counters.forward_seconds += forward
+        counters.sample_seconds += sample
+        counters.most_blocks_in_use = max(counters.most_blocks_in_use, in_use)
+        self._tell(
+            "step",
+            phase=plan.phase,
+            tokens=plan.tokens,
+            sequences=len(plan.works),
+            logit_rows=plan.logit_rows,
+            state_bytes=plan.state_bytes,
+            encoded_images=len(plan.encodes),
+            blocks_in_use=in_use,
+            encode_seconds=encode,
+            forward_seconds=forward,
+            sample_seconds=sample,
+        )
+
+    def read(self) -> EngineStatistics:
+        """Counters, and what is in use now, in a record of its own."""
+        scheduler = self._scheduler
+        pool, prefixes, encoder = scheduler.store.pool, scheduler.prefixes, scheduler.encoder
+        return replace(
+            self.counters,
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            blocks=pool.size,
+            blocks_in_use=pool.in_use,
+            blocks_idle=pool.idle,
+            prefix_asked_tokens=prefixes.asked_tokens,
+            prefix_hit_tokens=prefixes.hit_tokens,
+            prefix_evictions=prefixes.evictions,
+            encoder_hits=encoder.hits,
+            encoder_misses=encoder.misses,
+            encoder_evictions=encoder.evictions,
+            encoder_bytes=encoder.bytes,
+        )
