@@ -277,6 +277,60 @@ def test_a_step_that_raises_leaves_the_engine_able_to_go_on() -> None:
     engine.check_integrity()
 
 
+def test_generate_leaves_nothing_behind_when_a_step_raises() -> None:
+    engine, model, _ = make()
+    engine.add_request(text(5), greedy(4), request_id="other")
+    original, calls = model.run_language_model, []
+
+    def fail_third(*arguments: Any, **keywords: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("out of memory")
+        return original(*arguments, **keywords)
+
+    model.run_language_model = fail_third  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        engine.generate(text(6, seed=1), greedy(9))
+    assert list(engine.run_to_completion()) == ["other"]
+    [answer] = engine.generate(text(6, seed=1), SamplingParameters(max_tokens=3))
+    assert answer.token_ids == model.foretell(text(6, seed=1), 3)
+    engine.check_integrity()
+
+
+def test_every_reason_to_end() -> None:
+    engine, model, _ = make()
+    foretold = model.foretell(text(195), 5)
+    assert 0 not in foretold
+    cases = {
+        "context": (SamplingParameters(max_tokens=20), foretold),
+        "length": (SamplingParameters(max_tokens=3), foretold[:3]),
+        "token": (SamplingParameters(max_tokens=20, stop_token_ids=(foretold[2],)), foretold[:3]),
+        "text": (SamplingParameters(max_tokens=20, stop=(letters(foretold[1:3]),)), foretold[:3]),
+        "late": (SamplingParameters(max_tokens=5, min_tokens=5, stop=(letters(foretold[:1]),)), foretold),
+    }
+    for name, (parameters, _) in cases.items():
+        engine.add_request(text(195), parameters, request_id=name)
+    answers = engine.run_to_completion()
+    assert {name: one.token_ids for name, [one] in answers.items()} == {
+        n: ids for n, (_, ids) in cases.items()
+    }
+    reasons = {name: one.finish_reason for name, [one] in answers.items()}
+    assert reasons == {
+        "context": "context",
+        "length": "length",
+        "token": "stop",
+        "text": "stop",
+        "late": "length",
+    }
+    texts = {name: one.text for name, [one] in answers.items()}
+    assert texts["context"] == texts["late"] == letters(foretold)
+    assert texts["token"] == letters(foretold[:2]) and texts["text"] == letters(foretold[:1])
+
+
+def letters(ids: list[int]) -> str:
+    return FakeModel().tokenizer.decode(ids)
+
+
 def test_an_answer_whose_choice_raises_ends_alone() -> None:
     class Broken:
         def allowed(self) -> torch.Tensor:

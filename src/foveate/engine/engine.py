@@ -6,6 +6,7 @@ several threads at once: `async_engine.py` gives it one of its own.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ from foveate.models.records import Prompt
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
 
+_log = logging.getLogger(__name__)
 Messages = Sequence[Mapping[str, Any]]
 
 
@@ -106,6 +108,7 @@ class Engine:
         self._choosing: Answer | None = None
         self._count = 0
         self.failed: tuple[str, ...] = ()  # requests of the step that raised last
+        _log.info("%s", self.describe())
 
     def describe(self) -> str:
         """Memory plan and backend with their reasons, for the start of a program."""
@@ -293,14 +296,19 @@ class Engine:
         answers: dict[int, Completion] = {}
         others: list[StepOutput] = []
         finished = False
-        while not finished:
-            for output in self.step():
-                if output.request_id != own:
-                    others.append(output)
-                    continue
-                answers.setdefault(output.index, Completion(index=output.index)).add(output)
-                finished |= output.finished
-        self._undelivered = others + self._undelivered
+        try:
+            while not finished:
+                for output in self.step():
+                    if output.request_id != own:
+                        others.append(output)
+                        continue
+                    answers.setdefault(output.index, Completion(index=output.index)).add(output)
+                    finished |= output.finished
+        finally:
+            if not finished:
+                self.abort(own)  # a step raised: nobody is left to read the rest
+            theirs = [output for output in self._undelivered if output.request_id != own]
+            self._undelivered = others + theirs
         return [answers[index] for index in sorted(answers)]
 
     # -- accounts ----------------------------------------------------------------------------------------
