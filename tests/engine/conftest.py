@@ -12,6 +12,7 @@ import torch
 import transformers
 from reference import plain_inputs
 
+import foveate
 from foveate.models import load
 
 
@@ -20,7 +21,7 @@ class Family:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
-        self.model = load(folder, device="cpu")
+        self.model = load(folder, device="cpu", dtype="float32")
         recipe = {**tiny.FAMILIES, **tiny.TEXT_FAMILIES}[name]
         self.has_images = name in tiny.FAMILIES
         self._plain = getattr(transformers, recipe.auto).from_pretrained(
@@ -54,11 +55,26 @@ class Family:
         rows = torch.cat(output.logits).double().log_softmax(dim=-1)
         return ids, rows[torch.arange(len(ids)), ids]
 
+    def never_stop(self) -> None:
+        """Plain transformers goes on past the end of sequence."""
+        self._plain.generation_config.eos_token_id = None
+
     def hidden_states(self, prompt: Any, images: list[Any]) -> tuple[torch.Tensor, ...]:
         """Plain transformers' hidden states: embeddings, then the output of every layer."""
         inputs = plain_inputs(self.name, self.folder, prompt.token_ids, images)
         with torch.no_grad():
             return self._plain(**inputs, output_hidden_states=True).hidden_states
+
+
+@pytest.fixture(scope="session")
+def nano() -> Family:
+    """fovea-nano itself, in float32 on both sides; plain transformers does not stop at the end."""
+    folder = Path(foveate.__file__).parent / "assets" / "fovea-nano"
+    if not (folder / "model.safetensors").exists():
+        pytest.skip("this checkout carries no weights of fovea-nano")
+    family = Family("llava", folder)
+    family.never_stop()
+    return family
 
 
 @pytest.fixture(scope="session")

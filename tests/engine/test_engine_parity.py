@@ -42,13 +42,31 @@ def engine_of(family: Any, **fields: Any) -> Engine:
     return Engine(family.model, EngineConfig(**{"encoder_cache_bytes": 2**22, **settings, **fields}))
 
 
-def check(engine: Engine, asked: list[Any]) -> None:
-    """All run together; each answers, token by token, what plain transformers answers it alone."""
-    names = [engine.add_request(prompt, GREEDY) for prompt, _, _ in asked]
-    answers = engine.run_to_completion()
+def check(
+    engine: Engine,
+    asked: list[Any],
+    *,
+    interrupt: bool = False,
+    parameters: SamplingParameters = GREEDY,
+) -> None:
+    """All run together; each answers, token by token, what plain transformers answers it alone.
+
+    With `interrupt`, whoever runs last after three steps loses its blocks, and later comes back.
+    """
+    names = [engine.add_request(prompt, parameters) for prompt, _, _ in asked]
+    answers = {name: Completion() for name in names}
+    steps = 0
+    while engine.has_work:
+        steps += 1
+        for output in engine.step():
+            answers[output.request_id].add(output)
+        if interrupt and steps == 3:
+            engine.scheduler.requeue(engine.scheduler.running[-1])
     engine.check_integrity()
+    if interrupt:
+        assert any(engine.request_statistics(name).preemptions for name in names)  # type: ignore[union-attr]
     for name, (_, _, plain) in zip(names, asked, strict=True):
-        compare(answers[name][0], plain)
+        compare(answers[name], plain)
 
 
 def compare(answer: Any, plain: tuple[list[int], torch.Tensor]) -> None:
@@ -101,19 +119,7 @@ def test_preempted_and_resumed(name: str, family_of: Callable) -> None:
     engine = engine_of(family, block_size=2, kv_blocks=-(-longest // 2), prefix_caching=False)
     short = [one for one in asked if len(one[0].token_ids) + COUNT < longest]
     together = [*asked, *short, *short]
-    first = [engine.add_request(prompt, GREEDY) for prompt, _, _ in together]
-    answers = {one: Completion() for one in first}
-    steps = 0
-    while engine.has_work:
-        steps += 1
-        for output in engine.step():
-            answers[output.request_id].add(output)
-        if steps == 3 and engine.scheduler.running:  # at the latest now, whoever runs last loses its blocks
-            engine.scheduler.requeue(engine.scheduler.running[-1])
-    assert sum(engine.request_statistics(one).preemptions for one in first) >= 1  # type: ignore[union-attr]
-    for one, (_, _, plain) in zip(first, together, strict=True):
-        compare(answers[one], plain)
-    engine.check_integrity()
+    check(engine, together, interrupt=True)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -137,6 +143,29 @@ def test_prefix_and_encoder_cache_hits(name: str, family_of: Callable) -> None:
         check(engine, [(prompt, images, family.plain(prompt, images, COUNT))])
         assert engine.statistics().encoded_images == encoded
         assert engine.encoder.hits > 0
+
+
+@pytest.mark.parametrize("scenario", ["together", "chunks", "preempted", "again"])
+def test_fovea_nano(scenario: str, nano: Any) -> None:
+    """The model that ships. It answers in a word or two, so both sides go on past the end."""
+    endless = SamplingParameters(max_tokens=COUNT, top_logprobs=0, ignore_end=True)
+    if not hasattr(nano, "asked"):
+        nano.asked = []
+        for index, count in enumerate((0, 1, 2, 1)):
+            images = [tiny.picture(168, 168, 20 + index + i) for i in range(count)]
+            prompt, _ = nano.ask(QUESTIONS[index % 3] + "?" * (index == 3), images)
+            nano.asked.append((prompt, images, nano.plain(prompt, images, COUNT)))
+    fields: dict[str, Any] = {
+        "together": {},
+        "chunks": {"max_step_tokens": 50, "max_sequences": 4},
+        "preempted": {"block_size": 4, "kv_blocks": 100, "prefix_caching": False},
+        "again": {},
+    }[scenario]
+    engine = engine_of(nano, **fields)
+    check(engine, nano.asked, interrupt=scenario == "preempted", parameters=endless)
+    if scenario == "again":
+        check(engine, nano.asked, parameters=endless)
+        assert engine.prefixes.hit_tokens > 0
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl"])
