@@ -194,6 +194,9 @@ def test_equal_images_of_many_requests_share_one_encoding() -> None:
         engine.add_request(fake_prompt([4, fake_image(seed, 5), seed]), ONE)
     engine.run_to_completion()
     assert calls == [3] and sorted(model.encoded) == ["image 1", "image 2", "image 3"]
+    for entry in engine.encoder._entries.values():
+        assert entry.features is not None
+        assert entry.features.features.untyped_storage().nbytes() == 5 * 4, "a slice keeps its batch alive"
 
 
 def test_a_name_of_features_covers_content_processing_grid_and_reducer() -> None:

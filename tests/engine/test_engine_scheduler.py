@@ -107,6 +107,26 @@ def test_a_higher_priority_takes_the_place_of_a_lower_one_that_loses_nothing() -
     assert sum(len(plan.preempted) for plan in plans) == 1
 
 
+def test_nobody_is_preempted_for_a_request_that_would_not_fit_all_the_same() -> None:
+    engine, _, plans = make(kv_blocks=10, prefix_caching=False)
+    engine.add_request(text(20), greedy(12), request_id="high", priority=2)
+    engine.add_request(text(4, seed=1), greedy(6), request_id="low")
+    for _ in range(3):
+        engine.step()
+    assert len(engine.scheduler.running) == 2
+    engine.add_request(text(30, seed=2), greedy(2), request_id="large", priority=1)
+    ends = [output.request_id for _ in range(30) for output in engine.step() if output.finished]
+    assert ends == ["low", "high", "large"]
+    assert not any(plan.preempted for plan in plans)
+
+
+def test_names_given_by_callers_and_by_the_engine_do_not_clash() -> None:
+    engine, _, _ = make()
+    names = [engine.add_request(text(3), greedy(2), request_id=one) for one in ("request-1", None, None)]
+    assert len(set(names)) == 3
+    assert set(engine.run_to_completion()) == set(names)
+
+
 def test_preempted_answers_lose_nothing() -> None:
     engine, model, _ = make(kv_blocks=7, prefix_caching=False)
     seeded = SamplingParameters(max_tokens=14, temperature=1.5, seed=4, ignore_end=True, stop=("\u4e05",))

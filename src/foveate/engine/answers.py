@@ -66,6 +66,12 @@ class Answers:
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._live
 
+    def unused_id(self, number: int) -> str:
+        """A name for a request whose caller gave none; a caller may have chosen one like it."""
+        while f"request-{number}" in self._live:
+            number += 1
+        return f"request-{number}"
+
     def begin(
         self,
         request: Request,
@@ -203,6 +209,28 @@ class Answers:
                 )
             )
         return outputs
+
+    def give_up(
+        self, plan: StepPlan, guilty: Answer | None, now: float
+    ) -> tuple[tuple[str, ...], list[StepOutput]]:
+        """After a step that raised: (the requests it held, outputs of those that end here).
+
+        What was not computed never was. If the choice of a token raised, that request ends (`guilty`), and
+        others that had no choice yet are computed anew: their logits are gone.
+        """
+        names = tuple(dict.fromkeys(work.sequence.request.id for work in plan.works))
+        ended: list[StepOutput] = []
+        if guilty is not None:
+            names = (guilty.request.id,)
+            ended = self.abort(guilty.request.id, now, reason="error")
+        for work in plan.works:
+            if work.sequence.status is not Status.RUNNING:
+                continue
+            if work.sequence.computed < work.stop:
+                self._scheduler.revoke(work)
+            elif not work.sequence.pending:
+                self._scheduler.requeue(work.sequence)
+        return names, ended
 
     # -- times -------------------------------------------------------------------------------------------
 

@@ -30,7 +30,6 @@ from foveate.engine.runner import Runner
 from foveate.engine.sampling import TokenConstraint
 from foveate.engine.scheduler import Scheduler
 from foveate.engine.sequence import Sequence as Answer
-from foveate.engine.sequence import Status
 from foveate.engine.state import PagedKeyValueStore, StateOperation
 from foveate.engine.statistics import EngineStatistics, Event, Listener, Meter, RequestStatistics
 from foveate.engine.taps import HiddenStateTaps
@@ -155,7 +154,7 @@ class Engine:
             kv_blocks=self.store.pool.size,
             encoder_bytes=self.encoder.capacity,
         )
-        request_id = request_id or f"request-{self._count}"
+        request_id = request_id or self._answers.unused_id(self._count)
         if request_id in self._answers:
             raise RequestError(f"The request id {request_id!r} is in use", fix="Choose another id.")
         request = Request(
@@ -203,6 +202,7 @@ class Engine:
         Should the model raise, the step's tokens are as if never run, `failed` names its requests, and the
         engine can go on: with them, or after `abort` without them.
         """
+        assert not self._stepping, "a listener must not step the engine it listens to"
         outputs, self._undelivered, self.failed = self._undelivered, [], ()
         if not self.scheduler.has_work:
             return outputs
@@ -214,8 +214,9 @@ class Engine:
         finally:
             self._stepping = False
             if not done:
-                self._undelivered = outputs + self._undelivered
-                self._give_up(plan)
+                guilty, self._choosing = self._choosing, None
+                self.failed, ended = self._answers.give_up(plan, guilty, self._clock())
+                self._undelivered = outputs + self._undelivered + ended
         late, self._late_aborts = self._late_aborts, []
         for request_id in late:
             self.abort(request_id)
@@ -256,22 +257,6 @@ class Engine:
                 self._choosing = work.sequence
                 yield from self._answers.accept(work.sequence, row, self._clock)
         self._choosing = None
-
-    def _give_up(self, plan: StepPlan) -> None:
-        """After a step that raised: what was not computed never was, and the answer whose choice of a token
-        raised ends. Others that had no choice yet are computed anew: their logits are gone."""
-        self.failed = tuple(dict.fromkeys(work.sequence.request.id for work in plan.works))
-        guilty, self._choosing = self._choosing, None
-        if guilty is not None:
-            self.failed = (guilty.request.id,)
-            self._undelivered += self._answers.abort(guilty.request.id, self._clock(), reason="error")
-        for work in plan.works:
-            if work.sequence.status is not Status.RUNNING:
-                continue
-            if work.sequence.computed < work.stop:
-                self.scheduler.revoke(work)
-            elif not work.sequence.pending:
-                self.scheduler.requeue(work.sequence)
 
     # -- conveniences ------------------------------------------------------------------------------------
 

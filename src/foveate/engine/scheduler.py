@@ -163,13 +163,27 @@ class Scheduler:
         return sequence
 
     def _yield_to_urgent(self, preempted: list[Sequence]) -> None:
-        """A request of higher priority takes the room of running ones of lower priority."""
+        """A request of higher priority takes the room of running ones of lower priority, if that suffices."""
         while self.waiting and self.running:
             head, last = self.waiting[0], self.running[-1]
-            if head.request.priority <= last.request.priority or self._fits(head):
+            if (
+                head.request.priority <= last.request.priority
+                or self._fits(head)
+                or not self._would_fit(head)
+            ):
                 return
             self.requeue(last)
             preempted.append(last)
+
+    def _would_fit(self, head: Sequence) -> bool:
+        """Whether `head` would fit with all running ones of lower priority gone."""
+        staying = [one for one in self.running if one.request.priority >= head.request.priority]
+        if sum(one.slots for one in staying) + head.slots > self._max_sequences:
+            return False
+        kept = {block for one in staying for block in self.store.blocks(one.key)}
+        free = self.store.pool.size - len(kept)
+        shared = sum(block in kept for block in self.prefixes.match(head))
+        return self.store.blocks_for(head.length) - shared + len(staying) <= free
 
     def _room_for_token(self, sequence: Sequence, preempted: list[Sequence]) -> bool:
         """Room for one more token, if need be by preempting the least urgent, which may be itself."""
