@@ -103,11 +103,10 @@ def nano_model() -> str:
 
 def nano_run() -> str:
     recipe = json.loads((NANO / "recipe.json").read_text(encoding="utf-8"))
-    starts = [f"from step {part['from_step']}" for part in recipe["history"]]
-    names = dict.fromkeys(name for part in recipe["history"] for name in part["settings"])
-    rows = [
-        (f"`{name}`", *(str(part["settings"].get(name, "")) for part in recipe["history"])) for name in names
-    ]
+    parts = [part for part in recipe["history"] if "settings" in part]
+    starts = [f"from step {part['from_step']}" for part in parts]
+    names = dict.fromkeys(name for part in parts for name in part["settings"])
+    rows = [(f"`{name}`", *(str(part["settings"].get(name, "")) for part in parts)) for name in names]
     total = f"{recipe['steps']} steps on {recipe['pictures']} pictures; the log is `results/nano/log.jsonl`."
     return f"{table(('setting', *starts), rows)}\n\n{total}"
 

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 from foveate.errors import FoveateError
 from foveate.train.nano.attention import ExplicitAttention, packed_attention
@@ -191,6 +192,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     assert [(h["from_step"], h["settings"]["steps"]) for h in recipe["history"]] == [(0, 2), (2, 4)]
     with pytest.raises(FoveateError, match="another seed"):
         NanoTrainer(NanoTraining(steps=4, seed=1, **FAST), tmp_path / "parts")
+
+
+def test_a_run_can_start_from_an_exported_model(tokenizer, trainee, tmp_path):
+    export(trainee.llava, tokenizer, tmp_path / "model")
+    trainer = NanoTrainer(NanoTraining(steps=3, **FAST), tmp_path / "run", start_from=tmp_path / "model")
+    theirs = trainee.llava.state_dict()
+    for name, value in trainer.trainee.llava.state_dict().items():
+        assert torch.allclose(value, theirs[name], atol=2e-3, rtol=1e-3), name
+    assert trainer.tokenizer.get_vocab() == tokenizer.get_vocab()
+    assert trainer.history[0]["start_from"] == str(tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["stranger"] = weights.pop(next(iter(weights)))
+    save_file(weights, tmp_path / "model" / "model.safetensors")
+    with pytest.raises(FoveateError, match="is no fovea-nano"):
+        NanoTrainer(NanoTraining(steps=3, **FAST), tmp_path / "other", start_from=tmp_path / "model")
 
 
 @pytest.mark.parametrize(("tower_steps", "key"), [(100, "dense_loss"), (0, "answer_loss")])

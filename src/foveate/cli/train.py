@@ -28,6 +28,10 @@ def root() -> None:
 def nano(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; an unfinished one is resumed.")],
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps in all.")] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", help="Begin with the weights of an exported model instead of nothing."),
+    ] = None,
     tower_steps: Annotated[
         int | None, typer.Option("--tower-steps", min=0, help="Of these, on dense labels alone.")
     ] = None,
@@ -44,9 +48,14 @@ def nano(
     """Train fovea-nano and export it as a Hugging Face LLaVA folder (OUT/model), with OUT/training.png."""
     import torch
 
+    from foveate.errors import FoveateError
     from foveate.train.nano.loop import NanoTrainer, NanoTraining
     from foveate.train.nano.plot import plot_training
 
+    if start_from is not None and not (start_from / "model.safetensors").is_file():
+        raise FoveateError(
+            f"No model.safetensors in {start_from}", fix="Name a folder that training exported."
+        )
     torch.set_num_threads(threads or os.cpu_count() or 1)
     chosen = {"steps": steps, "tower_steps": tower_steps, "batch_size": batch_size}
     asked: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
@@ -63,7 +72,7 @@ def nano(
                 note(f"step {row['step']}: {scores}")
             advance(row["step"])
 
-        trainer = NanoTrainer(settings, out, device=device, report=report)
+        trainer = NanoTrainer(settings, out, device=device, start_from=start_from, report=report)
         if trainer.step and not as_json:
             note(f"resuming {out} at step {trainer.step} of {settings.steps}")
         folder = trainer.run()

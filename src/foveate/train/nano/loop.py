@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
@@ -83,7 +84,7 @@ def dense_loss(trainee: NanoTrainee, seen: Tensor, batch: Batch) -> Tensor:
     offsets = batch.offsets.permute(0, 2, 3, 1).reshape(-1, 2)
     known = ~offsets[:, 0].isnan()
     if known.any():
-        total = total + F.smooth_l1_loss(trainee.offset_head(patches[known]), offsets[known])
+        total = total + F.smooth_l1_loss(trainee.offset_head(patches)[known], offsets[known])
     scene = F.binary_cross_entropy_with_logits(trainee.scene_head(seen[:, 0]), batch.scene)
     return total / len(CLASS_COUNTS) + scene
 
@@ -95,7 +96,7 @@ def word_loss(trainee: NanoTrainee, visual: Tensor, batch: Batch) -> Tensor:
         labels = batch.labels[:, place].flatten(1)
         there = labels > 0
         if there.any():
-            total = total + F.cross_entropy(trainee.word_logits(visual[there], name), labels[there] - 1)
+            total = total + F.cross_entropy(trainee.word_logits(visual, name)[there], labels[there] - 1)
     return total / len(CLASS_COUNTS)
 
 
@@ -123,9 +124,11 @@ class NanoTrainer:
         folder: Path,
         *,
         device: str = "cpu",
+        start_from: Path | None = None,
         report: Callable[[dict], None] | None = None,
     ) -> None:
         self.settings, self.folder, self.device = settings, folder, torch.device(device)
+        self.start_from = start_from
         self.report = report or (lambda row: None)
         torch.manual_seed(settings.seed)
         self.tokenizer = self._tokenizer()
@@ -134,7 +137,7 @@ class NanoTrainer:
         self.step = self.pictures = 0
         self.history: list[dict] = []
         self._resume()
-        if not self.history or self.history[-1]["settings"] != asdict(settings):
+        if not self.history or self.history[-1].get("settings") != asdict(settings):
             self.history.append({"from_step": self.step, "settings": asdict(settings)})
 
     # -- state --------------------------------------------------------------------------------------------
@@ -163,12 +166,16 @@ class NanoTrainer:
         """Built once and kept with the run: token ids must not move under a half-trained model."""
         kept = self.folder / "tokenizer"
         if not kept.exists():
-            build_tokenizer().save_pretrained(kept)
+            start = self.start_from
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(start) if start else build_tokenizer()
+            tokenizer.save_pretrained(kept)
         return PreTrainedTokenizerFast.from_pretrained(kept)
 
     def _resume(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.checkpoint.exists():
+            if self.start_from is not None:
+                self._start_from(self.start_from)
             return
         state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
         if state["seed"] != self.settings.seed:
@@ -181,6 +188,18 @@ class NanoTrainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.pictures, self.history = state["step"], state["pictures"], state["history"]
+
+    def _start_from(self, folder: Path) -> None:
+        """Take the weights of an exported model; the training-only heads start anew."""
+        weights = load_file(folder / "model.safetensors", device=str(self.device))
+        report = self.trainee.llava.load_state_dict(weights, strict=False)
+        if report.unexpected_keys or set(report.missing_keys) - {"lm_head.weight"}:
+            raise FoveateError(
+                f"{folder} is no fovea-nano",
+                why=f"its weights differ in {len(report.unexpected_keys) + len(report.missing_keys)} names",
+                fix="Give a folder that `foveate train nano` exported.",
+            )
+        self.history.append({"from_step": 0, "start_from": str(folder)})
 
     def save(self) -> None:
         state = {
@@ -257,10 +276,13 @@ class NanoTrainer:
         if not tower_only:
             with self._autocast():
                 hidden = read_batch(self.trainee, visual, batch)
-                places = batch.targets >= 0
-                logits = self.trainee.llava.lm_head(hidden[places])
-            each = F.cross_entropy(logits.float(), batch.targets[places], reduction="none")
-            answers = (each * batch.weights[places]).sum() / batch.weights[places].sum()
+                # Over all places, trained or not: a new number of rows each step would make oneDNN build (and
+                # keep) new kernels each step, which costs more than the rows.
+                logits = self.trainee.llava.lm_head(hidden).flatten(0, 1)
+            each = F.cross_entropy(
+                logits.float(), batch.targets.flatten(), reduction="none", ignore_index=-100
+            )
+            answers = (each * batch.weights.flatten()).sum() / batch.weights.sum()
             looks = look_loss(self.trainee, hidden, visual, batch)
             loss = answers + self.settings.look_weight * looks + self.settings.dense_weight * loss
             row |= {"answer_loss": answers.item(), "look_loss": looks.item()}
@@ -288,10 +310,8 @@ class NanoTrainer:
                 self._score_patches(seen, batch, right)
                 if self.step <= self.settings.tower_steps:
                     continue
-                places = batch.targets >= 0
-                logits = self.trainee.llava.lm_head(read_batch(self.trainee, visual, batch)[places])
-            hits = torch.ones_like(places)
-            hits[places] = logits.argmax(-1) == batch.targets[places]
+                logits = self.trainee.llava.lm_head(read_batch(self.trainee, visual, batch))
+            hits = (logits.argmax(-1) == batch.targets) | (batch.targets < 0)
             for row, example in enumerate(chunk):
                 for number, dialogue in enumerate(example.dialogues, start=1):
                     mine = batch.segments[row] == number
