@@ -188,6 +188,17 @@ def test_answers_of_one_request_share_the_prompt() -> None:
     engine.check_integrity()
 
 
+def test_answers_still_to_split_off_have_their_places() -> None:
+    engine, _, plans = make(max_sequences=4)
+    parameters = SamplingParameters(max_tokens=5, temperature=1.0, n=3, ignore_end=True)
+    names = [engine.add_request(text(20, seed=index), parameters) for index in range(3)]
+    answers = engine.run_to_completion()
+    assert [len(answers[name]) for name in names] == [3, 3, 3]
+    assert (
+        max(len(plan.works) for plan in plans) == 3
+    )  # a second request of three does not fit beside the first
+
+
 def test_abort_at_any_moment_returns_everything() -> None:
     for moment in range(9):
         engine, model, _ = make(max_step_tokens=9, prefix_caching=False)

@@ -73,6 +73,8 @@ class EngineMachine(RuleBasedStateMachine):
         def watched() -> Any:
             plan = schedule()
             assert plan.works, "somebody waits and nobody runs"
+            places = sum(one.slots for one in self.engine.scheduler.running)
+            assert places <= self.engine.config.max_sequences, "more answers run than may"
             running = {id(work.sequence) for work in plan.works}
             for sequence in self.engine.scheduler.running:
                 assert not sequence.is_decoding or id(sequence) in running, "an answer was left out of a step"
