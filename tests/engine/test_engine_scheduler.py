@@ -161,6 +161,14 @@ def test_a_chunk_never_ends_inside_a_bidirectional_span() -> None:
         assert answers[name][0].token_ids == model.foretell(prompt, 5)
 
 
+def test_a_span_that_does_not_fit_beside_another_prompt_waits_for_the_next_step() -> None:
+    engine, _, plans = make(FakeModel(bidirectional=True), max_step_tokens=9)
+    engine.add_request(text(6), greedy(2))
+    engine.add_request(fake_prompt([fake_image(1, 5), 1, 2]), greedy(2))
+    engine.run_to_completion()
+    assert [plan.tokens for plan in plans[:2]] == [6, 1 + 7]
+
+
 def test_images_wait_for_room_in_the_encoder_cache() -> None:
     """Room for one image of 8 tokens at a time: every chunk ends where the next image begins."""
     engine, model, plans = make(encoder_cache_bytes=8 * 4, max_step_tokens=40)

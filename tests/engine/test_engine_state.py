@@ -87,6 +87,21 @@ def test_a_clone_shares_until_one_of_them_writes() -> None:
     store.check_integrity()
 
 
+def test_reserved_blocks_cannot_pay_for_the_copy_of_a_shared_one() -> None:
+    store = make_store(blocks=4)
+    store.open(1)
+    write(store, 1, [1, 2])
+    store.reserve(1, 12)  # three blocks, of which one is in use
+    store.clone(1, 2)
+    store.open(3)
+    write(store, 3, [9])  # the last free block
+    assert not store.can_hold(1, 3) and not store.can_hold(2, 3)
+    store.close(3)
+    assert store.can_hold(1, 3)
+    write(store, 1, [3])
+    assert read(store, 1) == [1, 2, 3] and read(store, 2) == [1, 2]
+
+
 def test_rollback_keeps_what_is_committed() -> None:
     store = make_store()
     store.open(1)

@@ -75,6 +75,9 @@ class EngineMachine(RuleBasedStateMachine):
             assert plan.works, "somebody waits and nobody runs"
             places = sum(one.slots for one in self.engine.scheduler.running)
             assert places <= self.engine.config.max_sequences, "more answers run than may"
+            if plan.tokens > self.engine.config.max_step_tokens:
+                prompts = [work for work in plan.works if work.phase == "prefill"]
+                assert len(prompts) == 1, "a span larger than a step shares it with other prompts"
             running = {id(work.sequence) for work in plan.works}
             for sequence in self.engine.scheduler.running:
                 assert not sequence.is_decoding or id(sequence) in running, "an answer was left out of a step"
