@@ -82,5 +82,5 @@ def packed_attention(
     return torch.cat([opening, text], dim=2).transpose(1, 2), None
 
 
-AttentionInterface.register("foveate_tower", tower_attention)
-AttentionInterface.register("foveate_packed", packed_attention)
+AttentionInterface.register("foveate_train_tower", tower_attention)
+AttentionInterface.register("foveate_train_packed", packed_attention)

@@ -81,8 +81,8 @@ class NanoTrainee(nn.Module):
         config = build_config(tokenizer)
         self.user_token = int(tokenizer.convert_tokens_to_ids("<user>"))
         self.llava = LlavaForConditionalGeneration(config)
-        self.llava.model.language_model.config._attn_implementation = "foveate_packed"
-        self.llava.model.vision_tower.config._attn_implementation = "foveate_tower"
+        self.llava.model.language_model.config._attn_implementation = "foveate_train_packed"
+        self.llava.model.vision_tower.config._attn_implementation = "foveate_train_tower"
         width = config.vision_config.hidden_size
         self.dense_heads = nn.ModuleDict({name: nn.Linear(width, n) for name, n in CLASS_COUNTS.items()})
         self.offset_head = nn.Linear(width, 2)
