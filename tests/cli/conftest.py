@@ -48,7 +48,8 @@ def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A language model without eyes; built here because tiny.py holds vision-language families."""
     import transformers
-    from tiny import TEXT, scale_weights, tiny_tokenizer
+    from tiny import scale_weights, tiny_tokenizer
+    from tiny_families import TEXT
 
     folder = tmp_path_factory.mktemp("models") / "tiny-text"
     tokenizer = tiny_tokenizer((), "<|end|>")

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,12 @@ def child_environment(**changes: str) -> dict[str, str]:
         name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))
     }
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", **changes}
+
+
+def _as_in_a_terminal() -> None:
+    """Makes standard input the controlling terminal; background jobs of a shell start with Ctrl-C ignored."""
+    os.close(os.open(os.ttyname(0), os.O_RDWR))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Terminal:
@@ -37,9 +44,7 @@ class Terminal:
             cwd=folder,
             env={**environment, "TERM": "xterm"},
             start_new_session=True,
-            preexec_fn=lambda: os.close(
-                os.open(os.ttyname(0), os.O_RDWR)
-            ),  # makes it the controlling terminal
+            preexec_fn=_as_in_a_terminal,
         )
         os.close(slave)
         self.text = ""

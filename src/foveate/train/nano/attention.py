@@ -1,7 +1,7 @@
 """Attention for training on a CPU: explicit scores, bfloat16 matrix products, a short backward pass.
 
-Torch's fused CPU kernel saves memory but its backward pass takes three to five times as long as these matrix
-products at the lengths trained here (benchmarks/train_attention.py). On other devices SDPA is used.
+Torch's fused CPU kernel saves memory, but at the lengths trained here forward and backward together take longer
+than these matrix products do (benchmarks/train_attention.py). On other devices SDPA is used.
 """
 
 from __future__ import annotations

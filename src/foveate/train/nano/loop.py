@@ -44,23 +44,23 @@ class NanoTraining:
         compile: fuse kernels with torch.compile (needs a C++ compiler; about a sixth faster on a CPU).
     """
 
-    steps: int = 4000
-    tower_steps: int = 800
-    batch_size: int = 32
+    steps: int = 9000
+    tower_steps: int = 2500
+    batch_size: int = 16
     learning_rate: float = 1.2e-3
     weight_decay: float = 0.02
     warmup: int = 100
-    decay_share: float = 0.3
+    decay_share: float = 0.25
     tower_rate: float = 0.3
     dense_weight: float = 0.5
     look_weight: float = 2.0
-    mixture: tuple[int, int, int] = (1, 3, 1)
+    mixture: tuple[int, int, int] = (1, 4, 1)
     seed: int = 0
     compile: bool = True
     log_every: int = 25
     evaluate_every: int = 250
     save_every: int = 250
-    validation_pictures: int = 150
+    validation_pictures: int = 192
 
     def rate(self, step: int) -> float:
         """Learning rate at a step; the second stage warms up again because its part of the model is new."""
