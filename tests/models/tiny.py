@@ -76,7 +76,9 @@ def build_tiny(family: str, folder: Path, *, seed: int = 0) -> Path:
     tokenizer = tiny_tokenizer(recipe.specials, recipe.end, recipe.bos)
     config = recipe.config(tokenizer)
     auto = getattr(transformers, recipe.auto)
-    model = auto.from_config(config, dtype=torch.float32)
+    with torch.random.fork_rng():  # some vectors start random: the same ones whatever ran before
+        torch.manual_seed(seed)
+        model = auto.from_config(config, dtype=torch.float32)
     scale_weights(model, seed)
     model.generation_config = transformers.GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=0
