@@ -29,7 +29,8 @@ lint: setup
 	$(BIN)/lint-imports --no-logo
 
 unit: setup
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	# One thread: beside any other busy process, parallel torch on few cores is many times slower.
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 docs: setup  # tables from code and result files, pictures from the model
 	$(BIN)/python docs/pictures.py
