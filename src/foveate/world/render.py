@@ -164,7 +164,12 @@ def _background(background: Background, width: int, height: int) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def _second_shade(shade: RGB) -> RGB:
+def ink_on(shade: RGB) -> RGB:
+    """The colour of print on an object: dark on light ones, light on dark ones."""
+    return _INK if sum(shade) > 384 else (250, 250, 250)
+
+
+def second_shade(shade: RGB) -> RGB:
     """The other tone of a pattern: darker for light colours, lighter for black, hue kept."""
     if sum(shade) < 150:
         return (110, 110, 110)
@@ -181,7 +186,7 @@ def _fill(item: SceneObject, width: int, height: int, size: int) -> Image.Image 
     else:
         dx, dy = xs % period - period / 2 + 0.5, ys % period - period / 2 + 0.5
         second = dx * dx + dy * dy < (0.33 * period) ** 2
-    colours = np.array([item.shade, _second_shade(item.shade)], dtype=np.uint8)
+    colours = np.array([item.shade, second_shade(item.shade)], dtype=np.uint8)
     return Image.fromarray(colours[second.astype(np.uint8)])
 
 
@@ -205,11 +210,8 @@ def _draw_object(canvas: _Canvas, item: SceneObject) -> None:
     # The paste does not hide characters of farther objects, so their glyphs are dropped when covered.
     canvas.glyphs = [g for g in canvas.glyphs if not _covered(canvas, g, item.id)]
     if item.text:
-        light = sum(item.shade) > 384
         font_pixels = item.radius * size * (1.25 if len(item.text) == 1 else 0.85)
-        canvas.centred_text(
-            item.text, item.x * size, item.y * size, font_pixels, _INK if light else (250, 250, 250)
-        )
+        canvas.centred_text(item.text, item.x * size, item.y * size, font_pixels, ink_on(item.shade))
 
 
 def _covered(canvas: _Canvas, glyph: Glyph, object_id: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
+from foveate.world.render import ink_on, second_shade
 from foveate.world.scene import Scene, SceneObject
 from foveate.world.vocabulary import COLOURS, RGB
 
@@ -28,15 +29,13 @@ def _object(item: SceneObject, size: int) -> str:
         f'fill="{fill}" fill-rule="evenodd"/>'
     )
     if item.text:
-        ink = (20, 20, 20) if sum(item.shade) > 384 else (250, 250, 250)
-        body += _text(item.text, item.x * size, item.y * size, item.radius * size, ink)
+        body += _text(item.text, item.x * size, item.y * size, item.radius * size, ink_on(item.shade))
     return body
 
 
 def _pattern(item: SceneObject, size: int) -> str:
     period = max(4, round(size * 0.048))
-    shade = (110, 110, 110) if sum(item.shade) < 150 else tuple(int(0.55 * v) for v in item.shade)
-    second = "#{:02x}{:02x}{:02x}".format(*shade)
+    second = _hex(second_shade(item.shade))
     inner = (
         f'<circle cx="{period / 2}" cy="{period / 2}" r="{0.33 * period:.2f}" fill="{second}"/>'
         if item.texture == "dotted"
