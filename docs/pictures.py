@@ -55,7 +55,7 @@ def _lines(question: str, reply: str, truth: str) -> list[tuple[str, tuple[int, 
     lines = [(text, (90, 90, 90)) for text in textwrap.wrap(question, 36)]
     if reply == truth:
         return [*lines, (f"   {reply}", (0, 90, 40))]
-    return [*lines, (f"   {reply}  (wrong: {truth})", (170, 0, 0))]
+    return [*lines, (f"   {reply}  (true answer: {truth})", (170, 0, 0))]
 
 
 def world() -> None:
