@@ -91,7 +91,7 @@ def _background(rng: random.Random, difficulty: int) -> Background:
 
 
 def _word(rng: random.Random, split: str) -> str:
-    """A printed word of three to five capitals; half of those in training are made up, against memorising."""
+    """A printed word of three to five capitals; three in five in training are made up, against memorising."""
     if split == "test":
         return rng.choice(WORDS)
     if rng.random() < 0.4:
