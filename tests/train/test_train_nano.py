@@ -190,6 +190,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     recipe = json.loads((tmp_path / "parts" / "model" / "recipe.json").read_text())
     assert (recipe["steps"], recipe["pictures"]) == (4, 8)
     assert [(h["from_step"], h["settings"]["steps"]) for h in recipe["history"]] == [(0, 2), (2, 4)]
+    with pytest.raises(FoveateError, match="it has done 4 steps, 3 were asked for"):
+        NanoTrainer(NanoTraining(steps=3, **FAST), tmp_path / "parts")
     with pytest.raises(FoveateError, match="another seed"):
         NanoTrainer(NanoTraining(steps=4, seed=1, **FAST), tmp_path / "parts")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from foveate.errors import FoveateError
 from foveate.world import FAMILIES, ask, make_example, render, render_frames, sample_scene, to_svg
-from foveate.world.questions import MAX_COUNT
+from foveate.world.asking import MAX_COUNT
 from foveate.world.vocabulary import COLOURS, HELD_OUT, SHAPES, TEST_ONLY_WORDS
 
 indices = st.integers(0, 5000)

@@ -4,8 +4,9 @@ Owns what is in a picture and what may be asked about it. Knows no model and no 
 Pillow, NumPy and the standard library, so that data can be made on any machine.
 """
 
+from foveate.world.asking import Question
 from foveate.world.dataset import Example, make_example, write_dataset
-from foveate.world.questions import FAMILIES, Question, ask, chance
+from foveate.world.questions import FAMILIES, ask, chance
 from foveate.world.render import Rendering, render, render_frames
 from foveate.world.sampling import SPLITS, sample_scene
 from foveate.world.scene import BarChart, Marker, MarkerStyle, Scene, SceneObject, Table, TextBlock

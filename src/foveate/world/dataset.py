@@ -17,7 +17,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from foveate.errors import FoveateError, nearest
-from foveate.world.questions import FAMILIES, Question, ask, follow_up
+from foveate.world.asking import Question
+from foveate.world.questions import FAMILIES, ask, follow_up
 from foveate.world.render import Rendering, render
 from foveate.world.sampling import sample_scene, scene_seed
 from foveate.world.scene import MarkerStyle, Scene

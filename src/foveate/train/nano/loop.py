@@ -184,6 +184,12 @@ class NanoTrainer:
                 why=f"{state['seed']} there, {self.settings.seed} here",
                 fix="Give the same seed, or another --out.",
             )
+        if state["step"] > self.settings.steps:
+            raise FoveateError(
+                f"{self.checkpoint} is past the end of this run",
+                why=f"it has done {state['step']} steps, {self.settings.steps} were asked for",
+                fix="Ask for more --steps, or give another --out.",
+            )
         self.trainee.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
