@@ -66,7 +66,6 @@ class Engine:
         self.model, self.config = model, config or EngineConfig()
         self._on_event, self._on_hidden, self._clock = on_event, on_hidden, clock
         self.memory = plan_memory(model, self.config)
-        backend, self.attention_reason = choose_backend(model.device, self.config.attention)
         memory = KeyValueBlocks(
             self.memory.layers,
             self.memory.kv_blocks,
@@ -75,6 +74,7 @@ class Engine:
             device=model.device,
             poison=self.config.poison,
         )
+        backend, self.attention_reason = choose_backend(memory, self.config.attention)
         self.store = PagedKeyValueStore(BlockPool(memory.blocks), memory)
         needed = (StateOperation.APPEND, StateOperation.COMMIT, StateOperation.ROLLBACK, StateOperation.CLONE)
         self.store.require(*needed, purpose="Autoregressive decoding")
