@@ -114,10 +114,10 @@ class Answers:
     # -- tokens ------------------------------------------------------------------------------------------
 
     def accept(
-        self, answer: Answer, logits: torch.Tensor, clock: Callable[[], float]
+        self, answer: Answer, logits: torch.Tensor, likeliest: int, clock: Callable[[], float]
     ) -> Iterator[StepOutput]:
-        """Chooses from logits [V] the answer's next token, and the first one of every answer that splits off
-        here."""
+        """Chooses from logits [V], whose argmax is `likeliest`, the answer's next token, and the first one of
+        every answer that splits off here."""
         live = self._live[answer.request.id]
         group = [answer]
         while answer.forks:
@@ -125,11 +125,13 @@ class Answers:
             self._scheduler.fork(answer, other)
             group.append(other)
         for one in group:
-            yield self._take(live, one, logits, clock())
+            yield self._take(live, one, logits, likeliest, clock())
 
-    def _take(self, live: _Live, answer: Answer, logits: torch.Tensor, now: float) -> StepOutput:
+    def _take(
+        self, live: _Live, answer: Answer, logits: torch.Tensor, likeliest: int, now: float
+    ) -> StepOutput:
         parameters, statistics = live.request.parameters, live.statistics
-        token, logprob = answer.sampler.choose(logits)
+        token, logprob = answer.sampler.choose(logits, likeliest)
         answer.output.append(token)
         statistics.generated_tokens += 1
         if statistics.first_token is None:

@@ -253,9 +253,10 @@ class Engine:
                 works.append(work)
             offset += work.tokens
         for first, logits in self._head.project(hidden, rows):
-            for work, row in zip(works[first : first + len(logits)], logits, strict=True):
+            likeliest = logits.argmax(dim=-1).tolist()  # of all rows at once: most requests are greedy
+            for work, row, best in zip(works[first : first + len(logits)], logits, likeliest, strict=True):
                 self._choosing = work.sequence
-                yield from self._answers.accept(work.sequence, row, self._clock)
+                yield from self._answers.accept(work.sequence, row, best, self._clock)
         self._choosing = None
 
     # -- conveniences ------------------------------------------------------------------------------------

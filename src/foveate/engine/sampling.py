@@ -62,9 +62,10 @@ class TokenSampler:
         self._chosen = 0
         self._generator = torch.Generator().manual_seed(seed) if parameters.temperature > 0 else None
 
-    def choose(self, logits: torch.Tensor) -> tuple[int, TokenLogprob | None]:
-        """The next id from logits [V], and its log-probability where asked for."""
-        token = self._pick(logits)
+    def choose(self, logits: torch.Tensor, likeliest: int | None = None) -> tuple[int, TokenLogprob | None]:
+        """The next id from logits [V], and its log-probability where asked for; `likeliest` is the argmax of
+        the logits where the caller knows it."""
+        token = self._pick(logits, likeliest)
         logprob = self._logprob(logits, token)
         self._chosen += 1
         self._counts[token] = self._counts.get(token, 0) + 1
@@ -72,10 +73,10 @@ class TokenSampler:
             self._constraint.advance(token)
         return token, logprob
 
-    def _pick(self, logits: torch.Tensor) -> int:
-        logits = self._adjusted(logits)
+    def _pick(self, row: torch.Tensor, likeliest: int | None) -> int:
+        logits = self._adjusted(row)
         if self._generator is None:
-            return int(logits.argmax())
+            return likeliest if logits is row and likeliest is not None else int(logits.argmax())
         # Drawn on the CPU in double precision, so that a seed gives the same text on every device.
         probabilities = (logits.double().cpu() / self._parameters.temperature).softmax(dim=-1)
         ordered, order = probabilities.sort(descending=True, stable=True)
