@@ -29,6 +29,8 @@ class EngineConfig:
             a bidirectional span larger than that runs whole in a step of its own.
         prefix_caching: keep full blocks after their sequence ended, for prompts that begin alike.
         attention: "auto" or the name of a backend.
+        pack_weights: put the model's linear weights into the order this machine multiplies fastest, for good,
+            where that pays (see `models.parts.packing`); the model can then be served, not trained.
         head_rows: rows the output head projects at a time.
         tap_layers: language layers whose hidden states are kept for readers.
         seed: from which seeds of requests without one are drawn.
@@ -47,6 +49,7 @@ class EngineConfig:
     max_step_tokens: int = 512
     prefix_caching: bool = True
     attention: str = "auto"
+    pack_weights: bool = True
     head_rows: int = 64
     tap_layers: tuple[int, ...] = ()
     seed: int = 0

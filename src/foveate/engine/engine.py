@@ -27,12 +27,13 @@ from foveate.engine.positions import ModelPositions
 from foveate.engine.prefix_cache import PrefixCache
 from foveate.engine.request import Completion, Request, RequestError, SamplingParameters, StepOutput
 from foveate.engine.runner import Runner
-from foveate.engine.sampling import TokenConstraint
+from foveate.engine.sampling import TokenConstraint, likeliest_tokens
 from foveate.engine.scheduler import Scheduler
 from foveate.engine.sequence import Sequence as Answer
 from foveate.engine.state import PagedKeyValueStore, StateOperation
 from foveate.engine.statistics import EngineStatistics, Event, Listener, Meter, RequestStatistics
 from foveate.engine.taps import HiddenStateTaps
+from foveate.models.parts.packing import pack_linears, packing_pays
 from foveate.models.records import Prompt
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Engine:
     ) -> None:
         self.model, self.config = model, config or EngineConfig()
         self._on_event, self._on_hidden, self._clock = on_event, on_hidden, clock
+        self.weights_reason = self._prepare_weights()
         self.memory = plan_memory(model, self.config)
         memory = KeyValueBlocks(
             self.memory.layers,
@@ -110,8 +112,18 @@ class Engine:
         _log.info("%s", self.describe())
 
     def describe(self) -> str:
-        """Memory plan and backend with their reasons, for the start of a program."""
-        return f"{self.memory.text()}\nattention: {self.attention_reason}"
+        """Memory plan, weights and backend with their reasons, for the start of a program."""
+        return f"{self.memory.text()}\nweights: {self.weights_reason}\nattention: {self.attention_reason}"
+
+    def _prepare_weights(self) -> str:
+        model = self.model
+        kind = str(model.dtype).removeprefix("torch.")
+        if not self.config.pack_weights:
+            return f"{kind}, as loaded: asked for"
+        if not packing_pays(model.dtype, model.device):
+            return f"{kind}, as loaded: packing does not pay for it here"
+        packed = pack_linears(model.hf_model)
+        return f"{kind}, {packed} linear layers packed for this processor"
 
     # -- requests ----------------------------------------------------------------------------------------
 
@@ -253,7 +265,7 @@ class Engine:
                 works.append(work)
             offset += work.tokens
         for first, logits in self._head.project(hidden, rows):
-            likeliest = logits.argmax(dim=-1).tolist()  # of all rows at once: most requests are greedy
+            likeliest = likeliest_tokens(logits)  # of all rows at once: most requests are greedy
             for work, row, best in zip(works[first : first + len(logits)], logits, likeliest, strict=True):
                 self._choosing = work.sequence
                 yield from self._answers.accept(work.sequence, row, best, self._clock)

@@ -52,6 +52,8 @@ class VisionLanguageModel(abc.ABC):
         self.dtype, self.dtype_reason = checkpoint.dtype, checkpoint.dtype_reason
         self.device, self.device_reason = checkpoint.device, checkpoint.device_reason
         self.text_config = self.config.get_text_config()
+        # Counted now: weights that are packed or quantised later are no parameters any more.
+        self.parameter_count = sum(weight.numel() for weight in self.hf_model.parameters())
 
     # -- what a family answers ---------------------------------------------------------------------------
 
@@ -241,7 +243,7 @@ class VisionLanguageModel(abc.ABC):
         return {
             "ref": self.ref,
             "family": self.family,
-            "parameters": sum(weight.numel() for weight in self.hf_model.parameters()),
+            "parameters": self.parameter_count,
             "dtype": str(self.dtype).removeprefix("torch."),
             "dtype_reason": self.dtype_reason,
             "device": str(self.device),

@@ -13,6 +13,35 @@ import torch
 
 
 @dataclass(frozen=True, kw_only=True)
+class Region:
+    """A run of an image's visual tokens in raster order, and the part of the picture it shows.
+
+    Attributes:
+        rows, cols: tokens that show the picture.
+        row_cuts, col_cuts: first row and column of each tower input that the region is made of.
+        box: top, left, bottom, right of what it shows, as shares of the picture.
+        overview: whether it shows the whole picture beside regions that show parts.
+        before, after: separators in front of the first and behind the last token.
+        row_ends: whether a separator ends each row.
+    """
+
+    rows: int
+    cols: int
+    row_cuts: tuple[int, ...] = (0,)
+    col_cuts: tuple[int, ...] = (0,)
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    overview: bool = False
+    before: int = 0
+    after: int = 0
+    row_ends: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Separators included."""
+        return self.rows * (self.cols + int(self.row_ends)) + self.before + self.after
+
+
+@dataclass(frozen=True, kw_only=True)
 class VisualGrid:
     """What one image becomes, known from its size alone, before anything is encoded.
 
@@ -22,6 +51,8 @@ class VisualGrid:
         tiles: (rows, cols) in tokens of every tower input, in the order they are encoded.
         pixel_width, pixel_height: size of the image after resizing, in pixels.
         extra: separators (such as LLaVA-NeXT's newline) counted in `tokens`.
+        regions: where each token stands in the picture, in token order; empty where the image is one raster of
+            rows x cols tokens without separators.
     """
 
     tokens: int
@@ -31,6 +62,7 @@ class VisualGrid:
     pixel_width: int
     pixel_height: int
     extra: int = 0
+    regions: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +99,19 @@ class MediaFeatures:
     """What the tower and projector made of one image.
 
     features: [N, D] in the language model's width; salience: [N] float32 or None, separators 0;
-    deepstack: one [N, D] per language layer that adds visual features again (Qwen3-VL).
+    deepstack: one [N, D] per language layer that adds visual features again (Qwen3-VL);
+    shallow_salience: [N] of an early tower layer, keys: [N, d] head means of the tower layer that the model
+    reads, both float32, separators 0, None unless asked for (`TowerRequest`);
+    digest: content digest of the source picture. After reduction there are fewer rows than `grid.tokens`.
     """
 
     features: torch.Tensor
     grid: VisualGrid
     salience: torch.Tensor | None = None
     deepstack: tuple[torch.Tensor, ...] = ()
+    shallow_salience: torch.Tensor | None = None
+    keys: torch.Tensor | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True)
