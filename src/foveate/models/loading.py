@@ -16,6 +16,7 @@ import torch
 from foveate.errors import ModelError
 from foveate.models.attention import LANGUAGE_ATTENTION, TOWER_ATTENTION, register
 from foveate.models.checkpoint_files import check_weights, read_config, resolve
+from foveate.models.parts.towers import lay_patches_in_rows
 from foveate.models.records import LoadedCheckpoint
 from foveate.models.registry import TEXT_ONLY, FamilyInfo, adapter_class, find_family
 
@@ -150,6 +151,7 @@ def _load_checkpoint(
             transformers.utils.logging.enable_progress_bar()
     _refuse_missing(name, report)
     model.eval().requires_grad_(False).to(device)
+    lay_patches_in_rows(model)
     return {
         "ref": name,
         "folder": folder,

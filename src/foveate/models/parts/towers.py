@@ -38,6 +38,21 @@ def tower_has_cls(tower: torch.nn.Module) -> bool:
     return hasattr(embeddings, "class_embedding") or hasattr(embeddings, "cls_token")
 
 
+def lay_patches_in_rows(model: torch.nn.Module) -> None:
+    """Makes the embeddings of every tower below `model` hand on patches one after the other in memory.
+
+    A convolution leaves them channel by channel, residual additions keep that order, and every layer then works
+    across it: a tenth of a SigLIP-B/16 pass on a CPU. The values are the same.
+    """
+
+    def contiguous(module: torch.nn.Module, inputs: Any, output: Any) -> Any:
+        return output.contiguous() if isinstance(output, torch.Tensor) else output
+
+    for module in model.modules():
+        if type(module).__name__.endswith("VisionEmbeddings"):
+            module.register_forward_hook(contiguous)
+
+
 def llava_features(
     core: Any, config: Any, pixels: torch.Tensor, tap: SalienceTap | None
 ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
