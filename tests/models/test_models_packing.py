@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,35 @@ def test_every_family_is_as_exact_packed(name: str, tmp_path: Path) -> None:
     assert error <= 1.2 * plain_error  # rounding falls elsewhere, not farther
     assert model.describe()["parameters"] == parameters
     assert pack_linears(model.hf_model) == 0
+
+
+def test_activations_join_the_layer_before_them() -> None:
+    """transformers' blocks of both kinds, with every activation; one that oneDNN lacks stays where it is."""
+    from transformers.activations import ACT2FN
+
+    for kind, before, after in (("fc1", "activation_fn", "fc2"), ("gate_proj", "act_fn", "down_proj")):
+        for name in ("gelu", "gelu_pytorch_tanh", "silu", "quick_gelu"):
+            torch.manual_seed(1)
+            block = nn.Module()
+            block.add_module(kind, nn.Linear(48, 96).bfloat16())
+            block.add_module(before, ACT2FN[name])
+            block.add_module(after, nn.Linear(96, 48).bfloat16())
+
+            def run(
+                block: nn.Module, x: torch.Tensor, parts: tuple[str, ...] = (kind, before, after)
+            ) -> torch.Tensor:
+                for part in parts:
+                    x = block.get_submodule(part)(x)
+                return x
+
+            x = torch.randn(9, 48).bfloat16()
+            with torch.inference_mode():
+                exact = run(copy.deepcopy(block).double(), x.double())
+                plain = run(block, x)
+                assert pack_linears(block) == 2
+                error, plain_error = ((y - exact).abs().mean() for y in (run(block, x), plain))
+            assert error <= 1.05 * plain_error
+            assert isinstance(block.get_submodule(before), nn.Identity) == (name != "quick_gelu")
 
 
 def test_float32_is_left_alone() -> None:
