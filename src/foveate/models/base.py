@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from foveate.errors import PromptError
+from foveate.models.parts.pixel_cache import PixelCache
 from foveate.models.records import (
     Encoded,
     GeneratedToken,
@@ -52,6 +53,7 @@ class VisionLanguageModel(abc.ABC):
         self.dtype, self.dtype_reason = checkpoint.dtype, checkpoint.dtype_reason
         self.device, self.device_reason = checkpoint.device, checkpoint.device_reason
         self.text_config = self.config.get_text_config()
+        self.pixels = PixelCache()
         # Counted now: weights that are packed or quantised later are no parameters any more.
         self.parameter_count = sum(weight.numel() for weight in self.hf_model.parameters())
 

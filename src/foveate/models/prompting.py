@@ -13,6 +13,8 @@ from foveate.errors import PromptError, nearest
 from foveate.models.records import PreparedMedia, Prompt
 
 if TYPE_CHECKING:
+    import torch
+
     from foveate.media import Image
     from foveate.models.base import VisionLanguageModel
 
@@ -135,7 +137,7 @@ def prepare_prompt(
         )
     media = [
         PreparedMedia(
-            tensors=model.process_pixels(image.pil(), images_in_prompt=len(opened)),
+            tensors=_process(model, image, len(opened)),
             grid=grid,
             width=image.width,
             height=image.height,
@@ -145,6 +147,14 @@ def prepare_prompt(
         for image, grid in zip(opened, grids, strict=True)
     ]
     return Prompt(token_ids=token_ids, media=media, spans=_spans(model, token_ids, media), text=text)
+
+
+def _process(model: VisionLanguageModel, image: Image, images_in_prompt: int) -> dict[str, torch.Tensor]:
+    def process() -> dict[str, torch.Tensor]:
+        return model.process_pixels(image.pil(), images_in_prompt=images_in_prompt)
+
+    # The number of images decides how some families tile; the processor's settings are the checkpoint's.
+    return model.pixels.get((image.digest, images_in_prompt), process)
 
 
 def _open(source: Any) -> Image:
