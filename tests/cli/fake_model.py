@@ -28,7 +28,6 @@ class FakeModel:
         self.accepts_images = accepts_images
         self.context_length = context_length
         self.messages: list[Mapping[str, Any]] = []
-        self.keywords: dict[str, Any] = {}
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -61,18 +60,56 @@ class FakeModel:
         reply = f" turn {turn}, {len(images)} {noun}: {question}"
         return SimpleNamespace(token_ids=[0] * length, media=media, text=reply)
 
-    def generate(self, prompt: Any, *, max_new_tokens: int, **keywords: Any) -> Iterator[Any]:
-        self.keywords = {"max_new_tokens": max_new_tokens, **keywords}
+
+class FakeEngine:
+    """The parts of the engine that the command line uses; `keywords` are the last sampling parameters."""
+
+    def __init__(self, model: FakeModel) -> None:
+        self.model = model
+        self.keywords: dict[str, Any] = {}
+        self.closed = 0
+        self._statistics: dict[str, Any] = {}
+
+    def describe(self) -> str:
+        return "memory: a fake\nattention: a fake"
+
+    def request_statistics(self, request_id: str) -> Any:
+        return self._statistics.get(request_id)
+
+    def stream(
+        self, prompt: Any, parameters: Any, *, request_id: str, preprocess_seconds: float
+    ) -> Iterator[Any]:
+        self.keywords = dict(vars(parameters))
+        facts = self._statistics[request_id] = SimpleNamespace(
+            cached_tokens=3,
+            preprocess_seconds=preprocess_seconds,
+            encode_seconds=0.25,
+            prefill_seconds=0.5,
+            decode_seconds=2.0,
+            time_to_first_token=1.5,
+            generated_tokens=0,
+        )
         slow = "slowly" in prompt.text
         words = (f" {number}" for number in range(10_000)) if slow else iter(_pieces(prompt.text))
-        for index, word in enumerate(words, start=1):
-            if slow:
-                time.sleep(0.05)
-            last = index == max_new_tokens
-            yield SimpleNamespace(id=index, text=word, finish_reason="length" if last else None)
-            if last:
-                return
-        yield SimpleNamespace(id=0, text="", finish_reason="stop")
+        try:
+            for index, word in enumerate(words, start=1):
+                if slow:
+                    time.sleep(0.05)
+                last = index == parameters.max_tokens
+                facts.generated_tokens += 1
+                yield _output(request_id, index, word, "length" if last else None)
+                if last:
+                    return
+            facts.generated_tokens += 1
+            yield _output(request_id, 0, "", "stop")
+        finally:
+            self.closed += 1
+
+
+def _output(name: str, token: int, text: str, reason: str | None) -> Any:
+    return SimpleNamespace(
+        request_id=name, index=0, token_ids=(token,), text=text, finish_reason=reason, finished=bool(reason)
+    )
 
 
 def _pieces(text: str) -> list[str]:
@@ -84,7 +121,7 @@ def main() -> int:
     from foveate.cli import chat
     from foveate.cli.main import run
 
-    chat.load_model = lambda ref, *, dtype, device: FakeModel()  # type: ignore[assignment]
+    chat.start_engine = lambda ref, *, dtype, device: FakeEngine(FakeModel())  # type: ignore[assignment]
     return run()
 
 

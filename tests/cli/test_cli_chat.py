@@ -31,7 +31,7 @@ TOKENS = 16  # 56×56 pixels in patches of 14
 @pytest.fixture
 def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ask:
     """`foveate chat … --json` inside this process, for what is not about processes: torch is imported once."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # as load_model sets it; here it is taken back after the test
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # as start_engine sets it; here it is taken back after the test
 
     def run_here(*words: str) -> dict[str, Any]:
         code = run(["chat", "--json", *words])
@@ -48,7 +48,16 @@ def test_json_is_one_whole_object(foveate: Runner, tiny_llava: Path, picture: Pa
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     reply = json.loads(done.stdout)
-    assert set(reply) == {"model", "question", "answer", "finish_reason", "usage", "timings", "images"}
+    assert set(reply) == {
+        "model",
+        "question",
+        "answer",
+        "finish_reason",
+        "usage",
+        "timings",
+        "engine",
+        "images",
+    }
     assert reply["model"] == str(tiny_llava)
     assert reply["question"] == QUESTION
     assert reply["answer"]
@@ -60,6 +69,11 @@ def test_json_is_one_whole_object(foveate: Runner, tiny_llava: Path, picture: Pa
     assert 0 < timings["prepare"] < timings["first_token"] < timings["total"] < 60
     assert timings["load"] > 0
     assert timings["tokens_per_second"] > 0
+    assert all(timings[stage] > 0 for stage in ("encode", "prefill", "decode"))
+    assert reply["usage"]["cached_tokens"] == 0
+    facts = reply["engine"]  # sized for one reader: one conversation as long as the context
+    assert facts["kv_tokens"] == 2048 and facts["kv_bytes"] > 0 and facts["encoder_bytes"] > 0
+    assert len(facts["memory"]) == 3 and facts["weights"] and facts["attention"]
     (image,) = reply["images"]
     assert (image["width"], image["height"], image["tokens"]) == (40, 30, TOKENS)
     assert image["source"].endswith("my cat.png")

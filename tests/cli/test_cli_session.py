@@ -37,7 +37,7 @@ def ask(terminal: Terminal, line: str) -> str:
 def test_history_pictures_and_commands(terminal: Terminal, picture: Path) -> None:
     shown = ask(terminal, "hello there")
     assert "turn 1, 0 pictures: hello there" in shown
-    assert "0 image tokens · 2 prompt tokens · 6 new tokens" in shown
+    assert "0 image tokens · 2 prompt tokens (3 cached) · 6 new tokens" in shown
     assert "first token" in shown
     shown = ask(terminal, r"my\ cat.png what is this")
     assert "picture my cat.png: 40×30, 16 image tokens" in shown
@@ -47,6 +47,7 @@ def test_history_pictures_and_commands(terminal: Terminal, picture: Path) -> Non
     shown = ask(terminal, "/stats")
     assert "session: 3 answers" in shown
     assert "of 200 tokens" in shown
+    assert "attention: a fake" in shown
     assert "forgotten" in ask(terminal, "/reset")
     assert "turn 1, 0 pictures: hello" in ask(terminal, "hello")
     assert "system prompt: Be brief." in ask(terminal, "/system Be brief.")

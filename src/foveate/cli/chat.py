@@ -31,6 +31,7 @@ from foveate.cli.terminal import note, notice
 from foveate.errors import FoveateError
 
 if TYPE_CHECKING:
+    from foveate.engine import Engine
     from foveate.media import Image
     from foveate.models import VisionLanguageModel
 
@@ -88,16 +89,19 @@ def command(
     settings = SamplingSettings(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     pictures = [open_picture(source) for source in request.images]
     start = time.perf_counter()
-    loaded = load_model(request.model or EMBEDDED_MODEL, dtype=dtype, device=device)
+    engine = start_engine(request.model or EMBEDDED_MODEL, dtype=dtype, device=device)
     load_seconds = time.perf_counter() - start
-    conversation = Conversation(loaded, settings, system=system)
+    debug = bool(context.find_root().params.get("debug"))
+    if debug:
+        note(engine.describe())
+    conversation = Conversation(engine, settings, system=system)
     if request.question is None:
-        _greet(loaded, load_seconds)
+        _greet(engine.model, load_seconds)
         session = Session(
             conversation,
             open_picture,
             stream=not no_stream,
-            debug=bool(context.find_root().params.get("debug")),
+            debug=debug,
         )
         for picture in pictures:
             session.attach(picture)
@@ -174,8 +178,9 @@ def open_picture(source: str) -> Image:
     return open_image(source)
 
 
-def load_model(ref: str, *, dtype: str, device: str) -> VisionLanguageModel:
-    """Load a model quietly; without any network attempt where nothing has to be fetched."""
+def start_engine(ref: str, *, dtype: str, device: str) -> Engine:
+    """Load a model quietly, without any network attempt where nothing has to be fetched, and start an engine for
+    one reader: its cache holds one conversation as long as the model's context."""
     if is_local_model(ref):
         # Before the import: huggingface_hub reads it once. Otherwise a missing optional file would be looked
         # up.
@@ -184,11 +189,12 @@ def load_model(ref: str, *, dtype: str, device: str) -> VisionLanguageModel:
     with notice(f"loading {ref} …"), collector_paused():
         from transformers.utils import logging
 
+        from foveate.engine import Engine, EngineConfig
         from foveate.models import load
 
         if is_local_model(ref):
             logging.disable_progress_bar()
-        return load(ref, dtype=dtype, device=device)
+        return Engine(load(ref, dtype=dtype, device=device), EngineConfig(max_sequences=1))
 
 
 @contextlib.contextmanager
@@ -231,16 +237,21 @@ def as_object(
         "finish_reason": answer.finish_reason,
         "usage": {
             "prompt_tokens": answer.prompt_tokens,
+            "cached_tokens": answer.cached_tokens,
             "completion_tokens": answer.completion_tokens,
             "image_tokens": sum(answer.image_tokens),
         },
         "timings": {
             "load": load_seconds,
             "prepare": answer.prepare,
+            "encode": answer.encode,
+            "prefill": answer.prefill,
+            "decode": answer.decode,
             "first_token": answer.first_token,
             "total": answer.total,
             "tokens_per_second": answer.tokens_per_second,
         },
+        "engine": engine_facts(conversation.engine),
         "images": [
             {
                 "source": image.source,
@@ -251,4 +262,17 @@ def as_object(
             }
             for image, tokens in zip(conversation.images, answer.image_tokens, strict=True)
         ],
+    }
+
+
+def engine_facts(engine: Engine) -> dict[str, Any]:
+    """How the engine works here: sizes of its caches, and the reasons that `describe` gives."""
+    plan = engine.memory
+    return {
+        "kv_tokens": plan.kv_blocks * engine.config.block_size,
+        "kv_bytes": plan.kv_blocks * plan.block_bytes,
+        "encoder_bytes": plan.encoder_bytes,
+        "memory": list(plan.reasons),
+        "weights": engine.weights_reason,
+        "attention": engine.attention_reason,
     }

@@ -1,6 +1,7 @@
 """One conversation with one model: its history, its pictures, and what each answer cost.
 
-Owns the messages and the clock around the model's public steps. Does not print, read keys or parse arguments.
+Owns the messages and what is reported of an answer; the engine makes the answer and measures its stages. Does not
+print, read keys or parse arguments.
 """
 
 from __future__ import annotations
@@ -8,15 +9,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from foveate.cli.terminal import count, seconds
 from foveate.errors import FoveateError
 
 if TYPE_CHECKING:
+    from foveate.engine import Engine, RequestStatistics
     from foveate.media import Image
-    from foveate.models import VisionLanguageModel
+    from foveate.models.records import Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,11 @@ class Answer:
         prompt_tokens: all tokens before the answer, visual ones included.
         image_tokens: visual tokens per picture of the conversation, in order.
         completion_tokens: tokens of the answer, the end marker not counted.
+        cached_tokens: prompt tokens whose keys and values an earlier turn had left.
         prepare: seconds for template, pixel processing and placeholders.
+        encode: seconds in the vision tower; 0 where every picture was known.
+        prefill: seconds over the rest of the prompt; 0 where the answer was stopped before its first token.
+        decode: seconds from the first token to the end.
         first_token: seconds from the question to the first token: prepare, encode and prefill.
         total: seconds from the question to the end.
         tokens_per_second: decoding steps after the first token by the time they took; None where there was
@@ -61,7 +67,11 @@ class Answer:
     prompt_tokens: int
     image_tokens: tuple[int, ...]
     completion_tokens: int
+    cached_tokens: int
     prepare: float
+    encode: float
+    prefill: float
+    decode: float
     first_token: float
     total: float
     tokens_per_second: float | None
@@ -75,12 +85,11 @@ class Answer:
         ]
         if self.tokens_per_second is not None:
             parts.append(f"{self.tokens_per_second:.1f} tokens/s")
-        work = "encode + prefill" if self.image_tokens else "prefill"
-        rest = self.first_token - self.prepare
-        parts.append(
-            f"first token {seconds(self.first_token)} "
-            f"(prepare {seconds(self.prepare)}, {work} {seconds(rest)})"
-        )
+        if self.cached_tokens:
+            parts[1] += f" ({self.cached_tokens:,} cached)"
+        stages = [("prepare", self.prepare), ("encode", self.encode), ("prefill", self.prefill)]
+        spent = ", ".join(f"{name} {seconds(value)}" for name, value in stages if value)
+        parts.append(f"first token {seconds(self.first_token)} ({spent})")
         if self.finish_reason != "stop":
             parts.append(STOPPED[self.finish_reason])
         return " · ".join(parts)
@@ -93,35 +102,18 @@ STOPPED = {
 }
 
 
-@dataclass
-class _Clock:
-    """Times of one answer, all from time.perf_counter()."""
-
-    start: float = field(default_factory=time.perf_counter)
-    prepared: float = 0.0
-    first: float = 0.0
-    last: float = 0.0
-    steps: int = 0
-
-    def step(self) -> None:
-        self.last = time.perf_counter()
-        self.first = self.first or self.last
-        self.steps += 1
-
-
 class Conversation:
     """A history that grows by question and answer; pictures attached go with the next question."""
 
-    def __init__(
-        self, model: VisionLanguageModel, settings: SamplingSettings, *, system: str | None = None
-    ) -> None:
-        self.model = model
+    def __init__(self, engine: Engine, settings: SamplingSettings, *, system: str | None = None) -> None:
+        self.engine, self.model = engine, engine.model
         self.settings = settings
         self.system = system
         self.answers: list[Answer] = []
         self.pending: list[Image] = []
         self.images: list[Image] = []
         self._turns: list[dict[str, Any]] = []
+        self._asked = 0
 
     def reset(self) -> None:
         """Forget turns and pictures; the system prompt stays."""
@@ -163,28 +155,29 @@ class Conversation:
                 still
                 waiting.
         """
-        clock = _Clock()
+        from foveate.engine.request import SamplingParameters
+
+        start = time.perf_counter()
         images = [*self.images, *self.pending]
         turn = {"role": "user", "content": self._content(question)}
         prompt = self.model.prepare(self._messages(turn), images=images)
-        clock.prepared = time.perf_counter()
-        pieces: list[str] = []
-        reason = "interrupted"
-        tokens = 0
-        stream = self.model.generate(
+        self._asked += 1
+        request_id = f"question-{self._asked}"
+        stream = self.engine.stream(
             prompt,
-            max_new_tokens=self.settings.max_tokens,
-            temperature=self.settings.temperature,
-            top_p=self.settings.top_p,
-            seed=self.settings.seed,
+            SamplingParameters(**asdict(self.settings)),
+            request_id=request_id,
+            preprocess_seconds=time.perf_counter() - start,
         )
+        pieces: list[str] = []
+        reason, tokens = "interrupted", 0
         try:
-            for token in stream:
-                clock.step()
-                tokens += token.finish_reason != "stop"
-                reason = token.finish_reason or reason
+            for output in stream:
+                ended = output.finish_reason == "stop"  # the end marker is no token of the answer
+                tokens += len(output.token_ids) - ended
+                reason = output.finish_reason or reason
                 # Some tokenizers open an answer with a space that belongs to the template.
-                text = token.text if pieces else token.text.lstrip()
+                text = output.text if pieces else output.text.lstrip()
                 if text:
                     pieces.append(text)
                     on_text(text)
@@ -192,7 +185,13 @@ class Conversation:
             if not interruptible:
                 raise
             reason = "interrupted"
-        answer = self._answer(prompt, "".join(pieces), reason, tokens, clock)
+        finally:
+            stream.close()  # frees what the request held, whatever ended it
+        statistics = self.engine.request_statistics(request_id)
+        if statistics is None:  # stopped before the engine had it: nothing was asked
+            raise KeyboardInterrupt
+        total = time.perf_counter() - start
+        answer = self._answer(prompt, "".join(pieces), reason, tokens, statistics, total)
         if reason == "interrupted" and not answer.text:
             return answer  # nothing was said: the question may be asked again as it was
         self.images, self.pending = images, []
@@ -211,18 +210,23 @@ class Conversation:
         return [*system, *self._turns, turn]
 
     @staticmethod
-    def _answer(prompt: Any, text: str, reason: str, tokens: int, clock: _Clock) -> Answer:
-        end = time.perf_counter()
-        first = clock.first or end
-        after_first = clock.last - first
+    def _answer(
+        prompt: Prompt, text: str, reason: str, tokens: int, statistics: RequestStatistics, total: float
+    ) -> Answer:
+        decode, steps = statistics.decode_seconds or 0.0, statistics.generated_tokens - 1
+        first_token = statistics.time_to_first_token
         return Answer(
             text=text.strip(),
             finish_reason=reason,
             prompt_tokens=len(prompt.token_ids),
             image_tokens=tuple(media.grid.tokens for media in prompt.media),
             completion_tokens=tokens,
-            prepare=clock.prepared - clock.start,
-            first_token=first - clock.start,
-            total=end - clock.start,
-            tokens_per_second=(clock.steps - 1) / after_first if after_first > 0 else None,
+            cached_tokens=statistics.cached_tokens,
+            prepare=statistics.preprocess_seconds,
+            encode=statistics.encode_seconds,
+            prefill=statistics.prefill_seconds or 0.0,
+            decode=decode,
+            first_token=total if first_token is None else first_token,
+            total=total,
+            tokens_per_second=steps / decode if steps > 0 and decode > 0 else None,
         )

@@ -26,7 +26,7 @@ COMMANDS = {
     "/image": ("PATH", "put a picture with the next question (or write its path in the question)"),
     "/system": ("[TEXT]", "set the system prompt; alone, show it"),
     "/reset": ("", "forget the conversation and its pictures"),
-    "/stats": ("", "what this session has cost so far, and how full the context is"),
+    "/stats": ("", "what this session has cost so far, how full the context is, and how the engine works"),
     "/help": ("", "this list"),
     "/bye": ("", "leave (so does Ctrl-D); Ctrl-C stops an answer"),
 }
@@ -148,6 +148,7 @@ class Session:
             f"{count(len(self.conversation.images), 'picture')}; "
             f"context {used:,} of {self.conversation.model.context_length:,} tokens"
         )
+        note(self.conversation.engine.describe())
 
     def _help(self, _: str) -> None:
         for name, (argument, text) in COMMANDS.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -282,6 +282,36 @@ class Engine:
                 answers.setdefault(output.index, Completion(index=output.index)).add(output)
         return {name: [answers[index] for index in sorted(answers)] for name, answers in collected.items()}
 
+    def stream(
+        self,
+        prompt: Prompt | Messages,
+        parameters: SamplingParameters | None = None,
+        *,
+        images: Sequence[Any] = (),
+        **keywords: Any,
+    ) -> Generator[StepOutput]:
+        """The outputs of one request as they come; it arrives at the first `next`, and closing the iterator
+        aborts it. `keywords` go to `add_request`.
+
+        Other requests go on meanwhile; their outputs come with the next step.
+
+        Raises:
+            As `add_request`.
+        """
+        own, finished = self.add_request(prompt, parameters, images=images, **keywords), False
+        try:
+            while not finished:
+                outputs = self.step()
+                self._undelivered = [output for output in outputs if output.request_id != own]
+                for output in outputs:
+                    if output.request_id == own:
+                        finished |= output.finished
+                        yield output
+        finally:
+            if not finished:
+                self.abort(own)  # the caller left or a step raised: nobody is there to read the rest
+                self._undelivered = [output for output in self._undelivered if output.request_id != own]
+
     def generate(
         self,
         prompt: Prompt | Messages,
@@ -289,24 +319,10 @@ class Engine:
         *,
         images: Sequence[Any] = (),
     ) -> list[Completion]:
-        """The n answers to one prompt. Other requests go on meanwhile; their outputs come with the next step."""
-        own = self.add_request(prompt, parameters, images=images)
+        """The n answers to one prompt, whole; see `stream`."""
         answers: dict[int, Completion] = {}
-        others: list[StepOutput] = []
-        finished = False
-        try:
-            while not finished:
-                for output in self.step():
-                    if output.request_id != own:
-                        others.append(output)
-                        continue
-                    answers.setdefault(output.index, Completion(index=output.index)).add(output)
-                    finished |= output.finished
-        finally:
-            if not finished:
-                self.abort(own)  # a step raised: nobody is left to read the rest
-            theirs = [output for output in self._undelivered if output.request_id != own]
-            self._undelivered = others + theirs
+        for output in self.stream(prompt, parameters, images=images):
+            answers.setdefault(output.index, Completion(index=output.index)).add(output)
         return [answers[index] for index in sorted(answers)]
 
     # -- accounts ----------------------------------------------------------------------------------------

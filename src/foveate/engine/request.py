@@ -6,9 +6,11 @@ on the engine's size (context, blocks, encoder cache) is refused at admission by
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from foveate.errors import FoveateError
 
@@ -18,6 +20,82 @@ if TYPE_CHECKING:
 
 class RequestError(FoveateError):
     """A request that cannot be served as asked; the engine keeps serving the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputConstraint:
+    """What the whole answer must be; exactly one of the four.
+
+    Attributes:
+        json_schema: a JSON Schema (draft 2020-12). Properties come in the schema's order. A keyword that cannot be
+            enforced is refused with the request, never ignored.
+        json_object: any JSON object.
+        regex: matches the whole answer (Rust's syntax: no look-around, no back-references).
+        choice: one of these strings.
+
+    Raises:
+        RequestError: none or several are given, or one of the wrong kind.
+    """
+
+    json_schema: Mapping[str, Any] | None = None
+    json_object: bool = False
+    regex: str | None = None
+    choice: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        kinds = ("json_schema", "regex", "choice")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        given += ["json_object"] if self.json_object else []
+        if len(given) != 1:
+            raise RequestError(
+                f"The output constraint gives {' and '.join(given) or 'nothing'}",
+                why="it must give exactly one of json_schema, json_object, regex and choice",
+                fix="Correct the request and send it again.",
+            )
+        if problem := self._problem():
+            raise RequestError(
+                f"{given[0]} is {_short(getattr(self, given[0]))}",
+                why=problem,
+                fix="Correct the request and send it again.",
+            )
+
+    def _problem(self) -> str:
+        if self.json_schema is not None:
+            if not isinstance(self.json_schema, Mapping):
+                return "it must be an object"
+            try:
+                json.dumps(self.json_schema, allow_nan=False)
+            except (TypeError, ValueError, RecursionError) as error:
+                return f"it must be plain JSON: {error}"
+            return ""
+        if self.regex is not None:
+            if not isinstance(self.regex, str) or not _encodable(self.regex):
+                return "it must be a string of whole characters"
+            whole = re.fullmatch(r"(?:[^\\]|\\.)*", self.regex, re.DOTALL)
+            return "" if whole else "it ends in a backslash that escapes nothing"
+        if self.choice is not None:
+            texts = isinstance(self.choice, tuple) and all(isinstance(text, str) for text in self.choice)
+            if not (texts and self.choice and all(_encodable(text) for text in self.choice)):
+                return "it must be a tuple of one or more strings of whole characters"
+        return ""
+
+    def describe(self) -> str:
+        """A few words for an error message."""
+        if self.regex is not None:
+            return f"the regex {_short(self.regex)}"
+        if self.choice is not None:
+            return f"the choice {_short(self.choice)}"
+        return "any JSON object" if self.json_object else f"the JSON schema {_short(self.json_schema)}"
+
+
+def _encodable(text: str) -> bool:
+    """Whether it can be written as UTF-8: half a surrogate pair cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +118,8 @@ class SamplingParameters:
         top_logprobs: None for no log-probabilities; 0 for the chosen token's alone; n for the n likeliest,
             under the model's own distribution (temperature 1, before penalties).
         n: answers to draw from the same prompt.
+        constraint: what every answer must be. An answer that is complete and can only end does so, even below
+            `min_tokens`; one that `max_tokens` or a stop string cuts off is incomplete.
 
     Raises:
         RequestError: a value outside its range, naming value and range.
@@ -62,6 +142,7 @@ class SamplingParameters:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     top_logprobs: int | None = None
     n: int = 1
+    constraint: OutputConstraint | None = None
 
     def __post_init__(self) -> None:
         stops = self.stop
@@ -133,7 +214,8 @@ class StepOutput:
         token_ids: new tokens; empty when a request ends without one (abort).
         text: what they complete; never a broken character, never a part of a stop string.
         finish_reason: with the last output of this answer "stop", "length" (max_tokens), "context" (no room
-            left), "abort" or "error" (the step that held it raised); else None.
+            left), "abort" or "error" (the step that held it raised, or a constraint that no token of this
+            vocabulary can go on with); else None.
         finished: whether all n answers of the request have ended.
     """
 

@@ -2,7 +2,7 @@
 
 Owns bias, penalties, filters, the draw and log-probabilities. Every answer has its own generator, so a seed
 gives the same answer whatever shares the batch. Knows no scheduling and no text. Order of operations: bias,
-ban of stops below min_tokens, penalties, temperature, top-k, top-p, min-p.
+ban of stops below min_tokens, penalties, constraint, temperature, top-k, top-p, min-p.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ from foveate.engine.request import SamplingParameters, TokenLogprob
 
 
 class TokenConstraint(Protocol):
-    """Constrained output: which ids may come next (a grammar, a schema, a choice)."""
+    """Constrained output: which ids may come next. `constraints.py` has the one for grammars."""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the answer ends here whatever its parameters say; None while it may go on."""
+        ...
 
     def allowed(self) -> torch.Tensor:
-        """[V] booleans; at least one is True."""
+        """[V] booleans; at least one that is no stop is True while `finish_reason` is None."""
         ...
 
     def advance(self, token_id: int) -> None:
@@ -68,6 +73,11 @@ class TokenSampler:
         self._counts: dict[int, int] = {}
         self._chosen = 0
         self._generator = torch.Generator().manual_seed(seed) if parameters.temperature > 0 else None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the constraint ends the answer after the last token; None where it does not, or there is none."""
+        return None if self._constraint is None else self._constraint.finish_reason
 
     def choose(self, logits: torch.Tensor, likeliest: int | None = None) -> tuple[int, TokenLogprob | None]:
         """The next id from logits [V], and its log-probability where asked for; `likeliest` is the argmax of
