@@ -1,4 +1,4 @@
-"""Intervals that hold at small samples and near 0 and 1. Pure Python."""
+"""Intervals of a share of successes, which hold at small samples and near 0 and 1. Pure Python."""
 
 from __future__ import annotations
 

@@ -1,0 +1,37 @@
+"""Statistics of comparisons: intervals, paired tests, corrections, sample sizes. numpy and the standard library.
+
+One home for every room that compares anything. The defaults: proportions by Wilson; two models on the same items
+by `compare_paired`; a handful of paired runs (seeds) by `t_interval`; many comparisons by `holm`; rankings as tie
+groups. Knows no tasks and no models: it is handed numbers.
+"""
+
+from foveate.evaluate.statistics.bootstrap import Interval, bootstrap_mean
+from foveate.evaluate.statistics.multiple import holm, tie_groups
+from foveate.evaluate.statistics.paired import (
+    McNemar,
+    PairedDifference,
+    compare_paired,
+    mcnemar,
+    sign_flip_test,
+)
+from foveate.evaluate.statistics.power import detectable_difference, items_needed, power_note
+from foveate.evaluate.statistics.proportions import wilson_interval
+from foveate.evaluate.statistics.runs import t_interval, t_quantile
+
+__all__ = [
+    "Interval",
+    "McNemar",
+    "PairedDifference",
+    "bootstrap_mean",
+    "compare_paired",
+    "detectable_difference",
+    "holm",
+    "items_needed",
+    "mcnemar",
+    "power_note",
+    "sign_flip_test",
+    "t_interval",
+    "t_quantile",
+    "tie_groups",
+    "wilson_interval",
+]
