@@ -120,4 +120,7 @@ def _blocks(model: VisionLanguageModel, config: EngineConfig, left: int, block_b
         )
     if affordable < most:
         return affordable, "what the rest of the budget holds"
-    return most, f"{config.max_sequences} answers at once, {model.context_length} tokens each at most, need no more"
+    return (
+        most,
+        f"{config.max_sequences} answers at once, {model.context_length} tokens each at most, need no more",
+    )
