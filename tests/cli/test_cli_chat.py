@@ -72,7 +72,7 @@ def test_json_is_one_whole_object(foveate: Runner, tiny_llava: Path, picture: Pa
     assert all(timings[stage] > 0 for stage in ("encode", "prefill", "decode"))
     assert reply["usage"]["cached_tokens"] == 0
     facts = reply["engine"]  # sized for one reader: one conversation as long as the context
-    assert facts["kv_tokens"] == 2048 and facts["kv_bytes"] > 0 and facts["encoder_bytes"] > 0
+    assert facts["kv_tokens"] == 4096 and facts["kv_bytes"] > 0 and facts["encoder_bytes"] > 0
     assert len(facts["memory"]) == 3 and facts["weights"] and facts["attention"]
     (image,) = reply["images"]
     assert (image["width"], image["height"], image["tokens"]) == (40, 30, TOKENS)

@@ -131,7 +131,7 @@ def test_a_second_question_about_a_picture_costs_neither_tower_nor_the_prompt_so
     assert first.cached_tokens == 0 and first.encode > 0
     for answer in (first, second):  # times are ordered, and the rate is of decoding
         stages = answer.prepare + answer.encode + answer.prefill
-        assert 0 < answer.prepare and 0 < answer.prefill and stages <= answer.first_token < answer.total
+        assert answer.prepare > 0 and answer.prefill > 0 and stages <= answer.first_token < answer.total
         assert answer.tokens_per_second is not None
         steps = answer.tokens_per_second * answer.decode  # the end marker takes a step too
         assert round(steps, 6) in (answer.completion_tokens - 1, answer.completion_tokens)
@@ -149,8 +149,14 @@ def test_a_second_question_about_a_picture_costs_neither_tower_nor_the_prompt_so
         assert (
             answer.text == "".join(token.text for token in model.generate(prompt, max_new_tokens=12)).strip()
         )
-    assert engine.statistics().running == 0
-    engine.check_integrity()
+
+    def stop(_: str) -> None:
+        raise KeyboardInterrupt
+
+    stopped = conversation.ask("is there a circle?", on_text=stop, interruptible=True)
+    assert stopped.finish_reason == "interrupted" and stopped.text
+    assert engine.statistics().aborted == 1 and not engine.has_work
+    engine.check_integrity()  # at idle: no block is in use
 
 
 @pytest.mark.parametrize("top_p", [0.0, -0.1, 1.01])

@@ -18,6 +18,7 @@ from foveate.engine.answers import Answers
 from foveate.engine.attention import choose_backend
 from foveate.engine.cache import BlockPool, KeyValueBlocks
 from foveate.engine.config import EngineConfig
+from foveate.engine.constraints import ConstraintCompiler
 from foveate.engine.encoder_cache import EncoderCache
 from foveate.engine.head import OutputHead
 from foveate.engine.layout import lay_out, processing_settings
@@ -27,7 +28,7 @@ from foveate.engine.positions import ModelPositions
 from foveate.engine.prefix_cache import PrefixCache
 from foveate.engine.request import Completion, Request, RequestError, SamplingParameters, StepOutput
 from foveate.engine.runner import Runner
-from foveate.engine.sampling import TokenConstraint, likeliest_tokens
+from foveate.engine.sampling import likeliest_tokens
 from foveate.engine.scheduler import Scheduler
 from foveate.engine.sequence import Sequence as Answer
 from foveate.engine.state import PagedKeyValueStore, StateOperation
@@ -103,6 +104,7 @@ class Engine:
         self._answers = Answers(
             model, self.scheduler, self._meter.counters, self._tell, seed=self.config.seed
         )
+        self.constraints = ConstraintCompiler(model.tokenizer, int(model.text_config.vocab_size))
         self._undelivered: list[StepOutput] = []
         self._stepping = False
         self._late_aborts: list[str] = []
@@ -137,13 +139,11 @@ class Engine:
         priority: int = 0,
         tenant: str = "",
         preprocess_seconds: float = 0.0,
-        constraint: Callable[[], TokenConstraint] | None = None,
     ) -> str:
         """Takes a request and returns its id.
 
         Args:
             prompt: prepared by `model.prepare`, or messages to be prepared here (`images` fill their parts).
-            constraint: makes one constraint per answer.
 
         Raises:
             RequestError: it can never be served, or the id is taken; other requests are not touched.
@@ -166,6 +166,9 @@ class Engine:
             kv_blocks=self.store.pool.size,
             encoder_bytes=self.encoder.capacity,
         )
+        constraint = None
+        if parameters.constraint is not None:
+            constraint = self.constraints.prepare(parameters.constraint, self._answers.stops(parameters))
         request_id = request_id or self._answers.unused_id(self._count)
         if request_id in self._answers:
             raise RequestError(f"The request id {request_id!r} is in use", fix="Choose another id.")
