@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from foveate.errors import FoveateError
@@ -104,7 +105,13 @@ def _language_part() -> tuple[Any, Any]:
 
 
 def _text_config(language: Any) -> dict[str, Any]:
-    return {**language.config.to_dict(), "vocab_size": ROWS, "tie_word_embeddings": False}
+    """Without what the GGUF file left in it: other programs would take the weights for quantised ones."""
+    kept = {
+        name: value
+        for name, value in language.config.to_dict().items()
+        if name not in ("quantization_config", "_name_or_path", "_model_name_or_path")
+    }
+    return {**kept, "vocab_size": ROWS, "tie_word_embeddings": False}
 
 
 def _fill(model: Any, text_model: Any, language: Any) -> None:
@@ -179,12 +186,14 @@ def _build_llava(folder: Path) -> None:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     language, tokenizer = _language_part()
+    tokenizer.chat_template = TEMPLATE.replace("<image>", "<image>\n")  # LLaVA's custom
     config = transformers.LlavaConfig(
         vision_config=transformers.CLIPVisionConfig(
             **VISION, patch_size=16, image_size=224, projection_dim=512
         ),
         text_config=_text_config(language),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(224 // 16) ** 2,
         tie_word_embeddings=False,
     )
     model = transformers.LlavaForConditionalGeneration(config).eval()
@@ -201,9 +210,23 @@ def _build_llava(folder: Path) -> None:
         patch_size=16,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,  # the class token, dropped again by the strategy
-        chat_template=TEMPLATE,
+        chat_template=tokenizer.chat_template,
     )
     _save(folder, model, tokenizer, processor)
+    _name_as_released(folder / "model.safetensors")
+
+
+def _name_as_released(path: Path) -> None:
+    """Names the tower's weights as every released LLaVA does and all programs read.
+
+    transformers 5 writes shorter ones, which its own earlier versions and others pass over: they run with a
+    random tower and only warn.
+    """
+    weights = load_file(path)
+    renamed = {
+        name.replace("vision_tower.", "vision_tower.vision_model."): value for name, value in weights.items()
+    }
+    save_file(renamed, path, metadata={"format": "pt"})
 
 
 MAKERS: dict[str, Callable[[Path | None], Path]] = {"smolvlm": make_smolvlm, "llava": make_llava}
