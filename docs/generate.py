@@ -145,6 +145,93 @@ def train_attention() -> str:
     )
 
 
+# What is compared, where its ratio is found (part, key, key), and the target.
+_ENGINE_RATIOS = (
+    ("throughput over `generate`, one by one", ("throughput", "ratios", "sequential"), 5.0),
+    ("throughput over its best static batches", ("throughput", "ratios", "static"), 1.8),
+    ("throughput over vLLM on CPU", ("throughput", "ratios", "vllm"), 1.0),
+    ("throughput over OpenVINO GenAI (LLaVA's shape)", ("openvino", "ratios", "openvino"), 1.0),
+    ("one request: decoding over a loop with a static cache", ("decode", "ratios", "static cache"), 0.95),
+    ("one request: decoding over a loop with a dynamic cache", ("decode", "ratios", "dynamic cache"), None),
+    ("one request: decoding, int8 weights over full precision", ("decode", "int8_over_full_precision"), 1.6),
+    ("first token: new picture over the same again", ("repeated_image", "ratios", "same question"), 5.0),
+    ("first token: ... with another question", ("repeated_image", "ratios", "other question"), 5.0),
+)
+_ENGINE_RESULT = "results/benchmarks/engine.json"
+_ENGINE_PICTURE = "docs/images/engine.png"
+
+
+def _at(figures: dict[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:
+    """What stands under the keys; None where it was not measured."""
+    found: Any = figures
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _ratio(figures: dict[str, Any], keys: Sequence[str]) -> str:
+    found = _at(figures, keys)
+    if found is None:
+        return "not measured"
+    return f"{found['median']:.2f} ({found['minimum']:.2f} to {found['maximum']:.2f})"
+
+
+def _agreement(figures: dict[str, Any]) -> str:
+    rows = [
+        f"{name} {percent(row['identical'])}"
+        for part in ("throughput", "openvino")
+        for name, row in (_at(figures, (part, "agreement")) or {}).items()
+    ]
+    return ", ".join(rows) or "not measured"
+
+
+def _latencies(kind: str, figures: dict[str, Any]) -> list[list[str]]:
+    found = _at(figures, ("poisson",))
+    if found is None or "foveate" not in found:
+        return []
+    return [
+        [
+            f"{kind}, {name}",
+            *(
+                f"{found[name][what][share]:.2f} s"
+                for what in ("first_token", "end")
+                for share in ("p50", "p95")
+            ),
+        ]
+        for name in ("foveate", "sequential")
+    ]
+
+
+def engine_speed(path: str = _ENGINE_RESULT) -> str:
+    """Ratios with their spread and latencies, a column for each model and dtype that was measured."""
+    if not (ROOT / path).is_file():
+        return "Not measured yet: `python benchmarks/engine.py --json` writes the figures."
+    measured = {
+        f"{model}, {dtype}": figures
+        for model, by_dtype in read(path)["rows"].items()
+        for dtype, figures in by_dtype.items()
+    }
+    rows = [
+        [
+            what,
+            *(_ratio(figures, keys) for figures in measured.values()),
+            "" if target is None else f"{target}",
+        ]
+        for what, keys, target in _ENGINE_RATIOS
+    ]
+    rows.append(["answers identical to", *(_agreement(figures) for figures in measured.values()), ""])
+    parts = [table(("ratio: median (spread)", *measured, "target"), rows)]
+    latencies = [row for kind, figures in measured.items() for row in _latencies(kind, figures)]
+    if latencies:
+        header = ("random arrivals", "first token: p50", "p95", "end: p50", "p95")
+        parts.append(table(header, latencies))
+    if (ROOT / _ENGINE_PICTURE).is_file():
+        parts.append("![Tokens a second and latency](images/engine.png)")
+    abouts = [part["measured"] for figures in measured.values() for part in figures.values()]
+    machines = sorted({f"{about['threads']} threads of {about['processor']}" for about in abouts})
+    return "\n\n".join([*parts, f"`python benchmarks/engine.py`, {'; '.join(machines)}."])
+
+
 def families_short() -> str:
     figures = read("results/parity.json")["families"]
     rows = [
@@ -169,6 +256,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "nano-run": nano_run,
     "world-throughput": world_throughput,
     "train-attention": train_attention,
+    "engine-speed": engine_speed,
 }
 
 

@@ -2,6 +2,7 @@
 
 answers.png    what fovea-nano says about the files in examples/, with the true answers beside it
 world.png      a contact sheet of the world's training pictures
+engine.png     tokens a second of the engine and its peers with their spread, and latency, from the result file
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -20,6 +22,8 @@ from foveate.world.dataset import contact_sheet
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 CELL, LINE = 250, 17
+ENGINE = ROOT / "results" / "benchmarks" / "engine.json"
+OURS, THEIRS = "#1f6f8b", "#b9b9b9"
 
 
 def answers() -> None:
@@ -66,7 +70,57 @@ def world() -> None:
     contact_sheet(examples).save(IMAGES / "world.png", optimize=True)
 
 
+def engine(result: Path = ENGINE, target: Path = IMAGES / "engine.png") -> None:
+    """A row for each model and dtype measured: throughput bars from smallest to largest, latency bars."""
+    from matplotlib.figure import Figure
+
+    rows = [
+        (f"{model}, {dtype}", figures)
+        for model, by_dtype in json.loads(result.read_text(encoding="utf-8"))["rows"].items()
+        for dtype, figures in by_dtype.items()
+        if "tokens_per_second" in figures.get("throughput", {})
+    ]
+    if not rows:
+        return
+    sheet = Figure(figsize=(9, 2.6 * len(rows)), layout="constrained")
+    for (name, figures), (left, right) in zip(rows, sheet.subplots(len(rows), 2, squeeze=False), strict=True):
+        speeds = dict(sorted(figures["throughput"]["tokens_per_second"].items()))
+        medians = [speed["median"] for speed in speeds.values()]
+        below = [speed["median"] - speed["minimum"] for speed in speeds.values()]
+        above = [speed["maximum"] - speed["median"] for speed in speeds.values()]
+        colours = [OURS if arm == "foveate" else THEIRS for arm in speeds]
+        left.barh(list(speeds), medians, xerr=[below, above], color=colours, ecolor="#333333", capsize=3)
+        left.set_title(f"{name}: output tokens a second", fontsize=9)
+        left.invert_yaxis()
+        right.set_title("seconds under random arrivals (log scale)", fontsize=9)
+        _latency_bars(right, figures.get("poisson", {}))
+    sheet.savefig(target, dpi=110)
+
+
+def _latency_bars(axes: Any, figures: dict[str, Any]) -> None:
+    """p50 as a bar and p95 as a line to it, for each arm's first token and end."""
+    if "foveate" not in figures:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+        return
+    bars = [
+        (f"{arm}: {'first token' if what == 'first_token' else 'end'}", arm, figures[arm][what])
+        for what in ("first_token", "end")
+        for arm in ("foveate", "sequential")
+    ]
+    medians = [times["p50"] for _, _, times in bars]
+    tails = [times["p95"] - times["p50"] for _, _, times in bars]
+    colours = [OURS if arm == "foveate" else THEIRS for _, arm, _ in bars]
+    labels = [label for label, _, _ in bars]
+    axes.barh(
+        labels, medians, xerr=[[0] * len(bars), tails], color=colours, ecolor="#333333", capsize=3, log=True
+    )
+    axes.invert_yaxis()
+
+
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
     world()
     answers()
+    if ENGINE.is_file():
+        engine()
