@@ -371,17 +371,15 @@ def letters(ids: list[int]) -> str:
 
 
 def test_an_answer_whose_choice_raises_ends_alone() -> None:
-    class Broken:
-        def allowed(self) -> torch.Tensor:
-            raise ValueError("impossible grammar")
-
-        def advance(self, token_id: int) -> None:
-            return
+    def choose(*_: Any) -> Any:
+        raise ValueError("impossible grammar")
 
     engine, model, _ = make()
     engine.add_request(text(5), greedy(8), request_id="good")
-    engine.add_request(text(6), greedy(8), request_id="bad", constraint=Broken)
+    engine.add_request(text(6), greedy(8), request_id="bad")
     engine.add_request(text(4, seed=3), greedy(8), request_id="later")
+    [bad] = (one for one in engine.scheduler.waiting if one.request.id == "bad")
+    bad.sampler.choose = choose  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="impossible grammar"):
         engine.step()
     outputs = []

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from foveate.engine.async_engine import AsyncEngine
     from foveate.engine.config import EngineConfig, EngineConfigError
     from foveate.engine.engine import Engine
-    from foveate.engine.request import Completion, RequestError, SamplingParameters, StepOutput
+    from foveate.engine.request import (
+        Completion,
+        OutputConstraint,
+        RequestError,
+        SamplingParameters,
+        StepOutput,
+    )
     from foveate.engine.statistics import EngineStatistics, Event, RequestStatistics
 
 _HOMES = {
@@ -23,6 +29,7 @@ _HOMES = {
     "EngineConfigError": "config",
     "EngineStatistics": "statistics",
     "Event": "statistics",
+    "OutputConstraint": "request",
     "RequestError": "request",
     "RequestStatistics": "statistics",
     "SamplingParameters": "request",
@@ -37,6 +44,7 @@ __all__ = [
     "EngineConfigError",
     "EngineStatistics",
     "Event",
+    "OutputConstraint",
     "RequestError",
     "RequestStatistics",
     "SamplingParameters",

@@ -15,7 +15,7 @@ import torch
 from foveate.engine.admission import token_limit
 from foveate.engine.layout import PromptLayout
 from foveate.engine.plan import Encode, StepPlan
-from foveate.engine.request import Request, StepOutput
+from foveate.engine.request import Request, SamplingParameters, StepOutput
 from foveate.engine.sampling import TokenConstraint, TokenSampler, answer_seed
 from foveate.engine.scheduler import Scheduler
 from foveate.engine.sequence import Sequence as Answer
@@ -98,7 +98,7 @@ class Answers:
         sampler = TokenSampler(
             parameters,
             live.request.prompt.token_ids,
-            self._stops(live.request),
+            self.stops(parameters),
             seed=answer_seed(live.seed, index),
             constraint=None if live.constraint is None else live.constraint(),
         )
@@ -107,9 +107,10 @@ class Answers:
         live.answers.append(answer)
         return answer
 
-    def _stops(self, request: Request) -> frozenset[int]:
-        ends = frozenset() if request.parameters.ignore_end else self._ends
-        return ends | set(request.parameters.stop_token_ids)
+    def stops(self, parameters: SamplingParameters) -> frozenset[int]:
+        """The ids that end an answer to such a request."""
+        ends = frozenset() if parameters.ignore_end else self._ends
+        return ends | set(parameters.stop_token_ids)
 
     # -- tokens ------------------------------------------------------------------------------------------
 
@@ -155,17 +156,20 @@ class Answers:
         """(text the token completes, why the answer ends here or None)."""
         parameters = answer.request.parameters
         may_stop = len(answer.output) >= parameters.min_tokens
-        if token in self._stops(answer.request):
+        if token in self.stops(parameters):
             return answer.text.flush(may_stop=may_stop)[0], "stop"
         text, stopped = answer.text.push(token, may_stop=may_stop)
         if stopped:
             return text, "stop"
         limit = token_limit(parameters, answer.layout.length, self._model.context_length)
-        if len(answer.output) < limit:
+        ended = answer.sampler.finish_reason
+        if ended is None and len(answer.output) < limit:
             return text, None
         rest, stopped = answer.text.flush(may_stop=may_stop)
         if stopped:
             return text + rest, "stop"
+        if ended is not None:
+            return text + rest, ended
         return text + rest, "length" if limit == parameters.max_tokens else "context"
 
     # -- ends --------------------------------------------------------------------------------------------

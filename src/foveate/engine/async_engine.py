@@ -84,7 +84,7 @@ class AsyncEngine:
     ) -> AsyncIterator[StepOutput]:
         """Outputs of one request as they come; closing the iterator early aborts the request.
 
-        `keywords` go to `Engine.add_request` (priority, tenant, request_id, constraint).
+        `keywords` go to `Engine.add_request` (priority, tenant, request_id).
 
         Raises:
             RequestError, PromptError, MediaError: the request cannot be served.
@@ -98,6 +98,12 @@ class AsyncEngine:
             messages = prompt
             prompt = await loop.run_in_executor(
                 self._preprocessors, lambda: self.engine.model.prepare(messages, images=images)
+            )
+        if parameters is not None and parameters.constraint is not None:
+            loop = asyncio.get_running_loop()
+            # A large grammar takes a while: compiled here, it is at hand when the engine asks for it.
+            await loop.run_in_executor(
+                self._preprocessors, self.engine.constraints.compile, parameters.constraint
             )
         keywords["preprocess_seconds"] = time.perf_counter() - began
         request_id = keywords.setdefault("request_id", None) or f"stream-{self._count}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ class OutputConstraint:
         json_schema: a JSON Schema (draft 2020-12). Properties come in the schema's order. A keyword that cannot be
             enforced is refused with the request, never ignored.
         json_object: any JSON object.
-        regex: matches the whole answer (Rust's syntax: no look-around, no back-references).
+        regex: matches the whole answer (Rust's syntax: no look-around, no back-references; \\d and \\w are ASCII).
         choice: one of these strings.
 
     Raises:
@@ -54,7 +55,7 @@ class OutputConstraint:
             )
         if problem := self._problem():
             raise RequestError(
-                f"{given[0]} is {_short(getattr(self, given[0]))}",
+                f"{given[0]} is {reprlib.repr(getattr(self, given[0]))}",
                 why=problem,
                 fix="Correct the request and send it again.",
             )
@@ -82,20 +83,15 @@ class OutputConstraint:
     def describe(self) -> str:
         """A few words for an error message."""
         if self.regex is not None:
-            return f"the regex {_short(self.regex)}"
+            return f"the regex {reprlib.repr(self.regex)}"
         if self.choice is not None:
-            return f"the choice {_short(self.choice)}"
-        return "any JSON object" if self.json_object else f"the JSON schema {_short(self.json_schema)}"
+            return f"the choice {reprlib.repr(self.choice)}"
+        return "any JSON object" if self.json_object else f"the JSON schema {reprlib.repr(self.json_schema)}"
 
 
 def _encodable(text: str) -> bool:
     """Whether it can be written as UTF-8: half a surrogate pair cannot."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 @dataclass(frozen=True, kw_only=True)
