@@ -86,26 +86,6 @@ def test_a_refused_request_tells_its_caller_alone() -> None:
     run(main())
 
 
-def test_a_step_that_raises_fails_its_requests_and_no_later_one() -> None:
-    async def main() -> None:
-        model = FakeModel()
-        original = model.run_language_model
-
-        def fail(*_: Any, **__: Any) -> Any:
-            model.run_language_model = original  # type: ignore[method-assign]
-            raise RuntimeError("out of memory")
-
-        async with AsyncEngine(model, CONFIG) as engine:  # type: ignore[arg-type]
-            model.run_language_model = fail  # type: ignore[method-assign]
-            with pytest.raises(RuntimeError, match="out of memory"):
-                await engine.generate(text(5), greedy(6))
-            [answer] = await engine.generate(text(5), SamplingParameters(max_tokens=6))
-            assert answer.token_ids == model.foretell(text(5), 6)
-        engine.engine.check_integrity()
-
-    run(main())
-
-
 def test_an_unforeseen_mistake_in_one_request_does_not_end_the_engine() -> None:
     async def main() -> None:
         async with AsyncEngine(FakeModel(), CONFIG) as engine:  # type: ignore[arg-type]

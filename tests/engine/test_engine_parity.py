@@ -97,8 +97,8 @@ def test_chunks_of_a_few_tokens(name: str, family_of: Callable) -> None:
     cut_inside: list[int] = []
     schedule = engine.scheduler.schedule
 
-    def watched() -> Any:
-        plan = schedule()
+    def watched(only: frozenset[str] | None) -> Any:
+        plan = schedule(only)
         for work in plan.works:
             spans = work.sequence.request.prompt.spans
             cut_inside.extend(1 for first, last in spans if first < work.stop < last)

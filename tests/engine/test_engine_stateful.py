@@ -1,4 +1,5 @@
-"""Random arrivals, aborts and tiny pools: no leak, no starvation, every request ends, with the right answer.
+"""Random arrivals, aborts, failures and tiny pools: no leak, no starvation, every request ends, with the right
+answer.
 
 The short profile runs by default; `pytest -m stress` runs the long one (FOVEATE_STRESS_SECONDS, 600 by default).
 """
@@ -29,7 +30,18 @@ PARTS = st.lists(
     min_size=1,
     max_size=12,
 )
+SEEDS = st.one_of(st.none(), st.integers(0, 5))
 MOST_STEPS = 3000
+TORN = fake_image(9, 2)  # no step that encodes it succeeds
+
+
+class FragileModel(FakeModel):
+    """Fails on one picture."""
+
+    def encode(self, media: Any) -> Any:
+        if any(one.digest == TORN.digest for one in media):
+            raise RuntimeError("a torn picture")
+        return super().encode(media)
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -56,7 +68,7 @@ class EngineMachine(RuleBasedStateMachine):
         bidirectional: bool,
         attention: str,
     ) -> None:
-        self.model = FakeModel(bidirectional=bidirectional)
+        self.model = FragileModel(bidirectional=bidirectional)
         config = EngineConfig(
             block_size=block_size,
             kv_blocks=blocks,
@@ -70,9 +82,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.engine = Engine(self.model, config)  # type: ignore[arg-type]
         schedule = self.engine.scheduler.schedule
 
-        def watched() -> Any:
-            plan = schedule()
-            assert plan.works, "somebody waits and nobody runs"
+        def watched(only: frozenset[str] | None) -> Any:
+            plan = schedule(only)
+            assert plan.works or only is not None, "somebody waits and nobody runs"
             places = sum(one.slots for one in self.engine.scheduler.running)
             assert places <= self.engine.config.max_sequences, "more answers run than may"
             if plan.tokens > self.engine.config.max_step_tokens:
@@ -80,7 +92,11 @@ class EngineMachine(RuleBasedStateMachine):
                 assert len(prompts) == 1, "a span larger than a step shares it with other prompts"
             running = {id(work.sequence) for work in plan.works}
             for sequence in self.engine.scheduler.running:
-                assert not sequence.is_decoding or id(sequence) in running, "an answer was left out of a step"
+                left_out = sequence.is_decoding and id(sequence) not in running
+                tried = only is None or sequence.request.id in only
+                assert not (tried and left_out), "an answer was left out of a step"
+            for work in plan.works:
+                assert only is None or work.sequence.request.id in only, "another's step was shared"
             for work in plan.works:
                 assert work.sequence.layout.cut(0, work.stop) == work.stop, "a span was cut"
             return plan
@@ -96,7 +112,7 @@ class EngineMachine(RuleBasedStateMachine):
         priority=st.integers(0, 2),
         tenant=st.sampled_from(["", "other"]),
         n=st.integers(1, 3),
-        seed=st.one_of(st.none(), st.integers(0, 5)),
+        seed=SEEDS,
     )
     def arrive(
         self, parts: list[Any], max_tokens: int, priority: int, tenant: str, n: int, seed: int | None
@@ -110,6 +126,16 @@ class EngineMachine(RuleBasedStateMachine):
         except RequestError:
             return  # too large for this tiny engine
         self.requests[name] = (prompt, parameters)
+
+    @rule(
+        parts=PARTS,
+        place=st.integers(0, 12),
+        priority=st.integers(0, 2),
+        n=st.sampled_from([1, 3]),
+        seed=SEEDS,
+    )
+    def arrive_torn(self, parts: list[Any], place: int, priority: int, n: int, seed: int | None) -> None:
+        self.arrive([*parts[:place], TORN, *parts[place:]], 4, priority, "", n, seed)
 
     @rule()
     def step(self) -> None:
@@ -134,7 +160,12 @@ class EngineMachine(RuleBasedStateMachine):
             self.engine.check_integrity()
 
     def collect(self) -> None:
-        for output in self.engine.step():
+        try:
+            outputs = self.engine.step()
+        except RuntimeError as error:
+            assert str(error) == "a torn picture"
+            return
+        for output in outputs:
             answers = self.answers.setdefault(output.request_id, {})
             answers.setdefault(output.index, Completion(index=output.index)).add(output)
 
@@ -152,6 +183,9 @@ class EngineMachine(RuleBasedStateMachine):
             got = self.answers[name]
             if name in self.aborted:
                 assert any(one.finish_reason == "abort" for one in got.values())
+                continue
+            if any(one.digest == TORN.digest for one in prompt.media):
+                assert {one.finish_reason for one in got.values()} == {"error"}
                 continue
             assert len(got) == parameters.n
             if parameters.temperature == 0:

@@ -216,19 +216,13 @@ class Answers:
             )
         return outputs
 
-    def give_up(
-        self, plan: StepPlan, guilty: Answer | None, now: float
-    ) -> tuple[tuple[str, ...], list[StepOutput]]:
-        """After a step that raised: (the requests it held, outputs of those that end here).
+    def give_up(self, plan: StepPlan, guilty: str | None, now: float) -> list[StepOutput]:
+        """After a step that raised: the last outputs of the request to blame, if one is.
 
-        What was not computed never was. If the choice of a token raised, that request ends (`guilty`), and
-        others that had no choice yet are computed anew: their logits are gone.
+        What was not computed never was. Where answers had been computed but no token chosen yet, they are
+        computed anew: their logits are gone.
         """
-        names = tuple(dict.fromkeys(work.sequence.request.id for work in plan.works))
-        ended: list[StepOutput] = []
-        if guilty is not None:
-            names = (guilty.request.id,)
-            ended = self.abort(guilty.request.id, now, reason="error")
+        ended = [] if guilty is None else self.abort(guilty, now, reason="error")
         for work in plan.works:
             if work.sequence.status is not Status.RUNNING:
                 continue
@@ -236,7 +230,7 @@ class Answers:
                 self._scheduler.revoke(work)
             elif not work.sequence.pending:
                 self._scheduler.requeue(work.sequence)
-        return names, ended
+        return ended
 
     # -- times -------------------------------------------------------------------------------------------
 

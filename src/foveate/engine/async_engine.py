@@ -88,7 +88,7 @@ class AsyncEngine:
 
         Raises:
             RequestError, PromptError, MediaError: the request cannot be served.
-            Exception: what the model raised in a step that held this request.
+            Exception: what the model raised for this request.
         """
         if self._closing or self._loop_task is None:
             raise RequestError("The engine is not running", fix="Use it inside `async with`.")
@@ -214,8 +214,10 @@ class AsyncEngine:
                     del self._streams[output.request_id]
 
     def _fail(self, error: BaseException) -> None:
-        """The requests of a step that raised get the error; the others go on. All get it if none is to blame."""
-        for request_id in self.engine.failed or tuple(self._streams):
+        """The request a step raised for gets the error; the others go on. While that one is looked for nobody
+        does; all get it if none can be to blame."""
+        nobody: tuple[str, ...] = () if self.engine.is_searching else tuple(self._streams)
+        for request_id in self.engine.failed or nobody:
             queue = self._streams.pop(request_id, None)
             if queue is not None:
                 queue.put_nowait(error)

@@ -33,6 +33,7 @@ from foveate.engine.scheduler import Scheduler
 from foveate.engine.sequence import Sequence as Answer
 from foveate.engine.state import PagedKeyValueStore, StateOperation
 from foveate.engine.statistics import EngineStatistics, Event, Listener, Meter, RequestStatistics
+from foveate.engine.suspects import Suspects
 from foveate.engine.taps import HiddenStateTaps
 from foveate.models.parts.packing import pack_linears, packing_pays
 from foveate.models.records import Prompt
@@ -110,7 +111,8 @@ class Engine:
         self._late_aborts: list[str] = []
         self._choosing: Answer | None = None
         self._count = 0
-        self.failed: tuple[str, ...] = ()  # requests of the step that raised last
+        self._suspects = Suspects()
+        self.failed: tuple[str, ...] = ()  # requests that ended because the step before raised
         _log.info("%s", self.describe())
 
     def describe(self) -> str:
@@ -214,28 +216,44 @@ class Engine:
     def step(self) -> list[StepOutput]:
         """One step of all requests; what it added to their answers.
 
-        Should the model raise, the step's tokens are as if never run, `failed` names its requests, and the
-        engine can go on: with them, or after `abort` without them.
+        Should the model raise, so does this; the step's tokens are as if never run. The next steps try its
+        requests in halves, apart from all others, until the one that fails is found (`is_searching` until
+        then). That one ends with "error" and is named in `failed`; the others lose nothing but time.
         """
         assert not self._stepping, "a listener must not step the engine it listens to"
         outputs, self._undelivered, self.failed = self._undelivered, [], ()
         if not self.scheduler.has_work:
             return outputs
+        plan = self.scheduler.schedule(self._suspects.draw(self._answers.__contains__))
         self._stepping = True
-        plan, done = self.scheduler.schedule(), False
         try:
             self._execute(plan, outputs)
-            done = True
-        finally:
+        except BaseException as error:
             self._stepping = False
-            if not done:
-                guilty, self._choosing = self._choosing, None
-                self.failed, ended = self._answers.give_up(plan, guilty, self._clock())
-                self._undelivered = outputs + self._undelivered + ended
+            self._undelivered = outputs + self._undelivered + self._give_up(plan, error)
+            raise
+        self._stepping = False
         late, self._late_aborts = self._late_aborts, []
         for request_id in late:
             self.abort(request_id)
         return outputs
+
+    def _give_up(self, plan: StepPlan, error: BaseException) -> list[StepOutput]:
+        """Takes a step back; the last outputs of the request it failed for, where that is known."""
+        choosing, self._choosing = self._choosing, None
+        guilty = None
+        if isinstance(error, Exception):  # Ctrl-C is nobody's fault
+            self._meter.counters.failed_steps += 1
+            names = tuple(dict.fromkeys(work.sequence.request.id for work in plan.works))
+            guilty = self._suspects.split(names) if choosing is None else choosing.request.id
+            self.failed = () if guilty is None else (guilty,)
+            _log.warning("a step of %d requests raised %r; to blame: %s", len(names), error, guilty or "open")
+        return self._answers.give_up(plan, guilty, self._clock())
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether a step raised and it is not yet known for which request."""
+        return bool(self._suspects)
 
     def _execute(self, plan: StepPlan, outputs: list[StepOutput]) -> None:
         """Encoder stage, forward, sampling; appends to `outputs` as answers get their tokens."""
@@ -296,15 +314,20 @@ class Engine:
         """The outputs of one request as they come; it arrives at the first `next`, and closing the iterator
         aborts it. `keywords` go to `add_request`.
 
-        Other requests go on meanwhile; their outputs come with the next step.
+        Other requests go on meanwhile; their outputs come with the next step, and their failures stay theirs.
 
         Raises:
-            As `add_request`.
+            As `add_request`; what the model raised for this request.
         """
         own, finished = self.add_request(prompt, parameters, images=images, **keywords), False
         try:
             while not finished:
-                outputs = self.step()
+                try:
+                    outputs = self.step()
+                except Exception:
+                    if own in self.failed or not (self.failed or self.is_searching):
+                        raise
+                    continue  # another request failed, or it is not yet known which
                 self._undelivered = [output for output in outputs if output.request_id != own]
                 for output in outputs:
                     if output.request_id == own:

@@ -56,13 +56,19 @@ class Scheduler:
 
     # -- one step ----------------------------------------------------------------------------------------
 
-    def schedule(self) -> StepPlan:
-        """Decides the next step and takes the room for it."""
+    def schedule(self, only: frozenset[str] | None = None) -> StepPlan:
+        """Decides the next step and takes the room for it.
+
+        Args:
+            only: ids of the requests that may run in it; None for all. The others keep what they have.
+        """
         preempted: list[Sequence] = []
-        self._yield_to_urgent(preempted)
+        if only is None:
+            self._yield_to_urgent(preempted)
         yielded = len(preempted)
         works: list[Work] = []
-        for sequence in list(self.running):
+        running = [one for one in self.running if only is None or one.request.id in only]
+        for sequence in running:
             if (
                 sequence.status is Status.RUNNING
                 and sequence.is_decoding
@@ -71,15 +77,18 @@ class Scheduler:
                 works.append(self._work(sequence, sequence.length, Phase.DECODE))
         encodes: list[Encode] = []
         budget = self._max_step_tokens - len(works)
-        for sequence in list(self.running):
-            if not sequence.is_decoding:
+        for sequence in running:
+            if sequence.status is Status.RUNNING and not sequence.is_decoding:
                 budget -= self._prefill(sequence, budget, works, encodes)
         admitted: list[Sequence] = []
         # Where running answers lack room, nobody is let in: it would have to leave at once.
-        while self.waiting and budget > 0 and len(preempted) == yielded and self._fits(self.waiting[0]):
-            sequence = self._admit()
-            admitted.append(sequence)
-            budget -= self._prefill(sequence, budget, works, encodes)
+        while budget > 0 and len(preempted) == yielded:
+            head = self._next_waiting(only)
+            if head is None or not self._fits(head):
+                break
+            self._admit(head)
+            admitted.append(head)
+            budget -= self._prefill(head, budget, works, encodes)
         return StepPlan(
             works=tuple(works), encodes=tuple(encodes), preempted=tuple(preempted), admitted=tuple(admitted)
         )
@@ -149,8 +158,11 @@ class Scheduler:
         new = self.store.blocks_for(sequence.length) - len(found)
         return new + idle + len(self.running) <= pool.available
 
-    def _admit(self) -> Sequence:
-        sequence = self.waiting.pop(0)
+    def _next_waiting(self, only: frozenset[str] | None) -> Sequence | None:
+        return next((one for one in self.waiting if only is None or one.request.id in only), None)
+
+    def _admit(self, sequence: Sequence) -> None:
+        self.waiting.remove(sequence)
         found = self.prefixes.match(sequence)
         self.store.open(sequence.key, found)
         self.store.reserve(sequence.key, sequence.length)
@@ -160,7 +172,6 @@ class Scheduler:
             self.prefixes.count(sequence.length, sequence.computed)
         sequence.status = Status.RUNNING
         bisect.insort(self.running, sequence, key=_urgency)
-        return sequence
 
     def _yield_to_urgent(self, preempted: list[Sequence]) -> None:
         """A request of higher priority takes the room of running ones of lower priority, if that suffices."""

@@ -94,6 +94,7 @@ class EngineStatistics:
     forward_seconds: float = 0.0
     sample_seconds: float = 0.0
     preemptions: int = 0
+    failed_steps: int = 0
     finished: int = 0
     aborted: int = 0
     running: int = 0
