@@ -39,6 +39,7 @@ VERBS: dict[str, Verb] = {
     "world": Verb(module="foveate.cli.world", help="Sample procedural scenes with exact truth."),
     "train": Verb(module="foveate.cli.train", help="Train a model on the world.", extra="train"),
     "eval-nano": Verb(module="foveate.cli.eval_nano", help="Accuracy of fovea-nano per question family."),
+    "claims": Verb(module="foveate.cli.claims", help="Published claims, shown or not shown here."),
 }
 
 

@@ -1,0 +1,133 @@
+"""Recorded results: one JSON file a claim, with everything needed to judge it again, and whether it is stale.
+
+Owns the files' place and form and the fingerprint of a claim's code. Knows no claim's content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import foveate
+from foveate.claims.base import Claim, ClaimError, Row, Tier, Verdict
+
+VERSIONED = ("foveate", "torch", "transformers", "numpy")
+
+
+def default_folder() -> Path:
+    """results/claims of the checkout that this package runs from, else of the current folder."""
+    checkout = Path(foveate.__file__).parents[2]
+    root = checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+    return root / "results" / "claims"
+
+
+def code_digest(claim: Claim) -> str:
+    """Fingerprint of the files that make a claim's numbers: any change in them, a comment too, is another claim."""
+    digest = hashlib.sha256()
+    for module in sorted(claim.sources):
+        found = importlib.util.find_spec(module)
+        assert found is not None and found.origin is not None, f"{claim.name} names the source {module}"
+        digest.update(Path(found.origin).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def path_of(folder: Path, name: str) -> Path:
+    """Where a claim's result is kept."""
+    return folder / f"{name}.json"
+
+
+def read(folder: Path, name: str) -> dict[str, Any] | None:
+    """A claim's recorded result, None where there is none.
+
+    Raises:
+        ClaimError: a file that is no result.
+    """
+    path = path_of(folder, name)
+    if not path.is_file():
+        return None
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ClaimError(
+            f"{path} is not a result", why=str(error), fix=f"Measure it again: foveate claims run {name}"
+        ) from None
+    if not isinstance(result, dict) or not {"code", "verdict", "rows", "tier"} <= result.keys():
+        raise ClaimError(
+            f"{path} is not a result",
+            why="it lacks code, verdict, rows or tier",
+            fix=f"Measure it again: foveate claims run {name}",
+        )
+    return result
+
+
+def is_stale(result: Mapping[str, Any], claim: Claim) -> bool:
+    """Whether other claim code made it than is here now."""
+    return bool(result["code"] != code_digest(claim))
+
+
+def compose(
+    claim: Claim,
+    rows: Sequence[Row],
+    verdict: Verdict,
+    *,
+    tier: Tier,
+    seeds: Sequence[int],
+    machine: Mapping[str, Any],
+    command: str,
+    commit: str,
+) -> dict[str, Any]:
+    """The document that is kept; `machine` describes where it was measured, without names or paths."""
+    return {
+        "claim": claim.name,
+        "system": claim.system,
+        "statement": claim.statement,
+        "limits": claim.limits,
+        "paper": asdict(claim.paper),
+        "arms": [asdict(arm) for arm in claim.arms],
+        "margin": [margin.text() for margin in claim.margin],
+        "tier": str(tier),
+        "seeds": list(seeds),
+        "verdict": verdict.as_object(),
+        "command": command,
+        "code": code_digest(claim),
+        "commit": commit,
+        "machine": dict(machine),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in VERSIONED},
+        },
+        "rows": list(rows),
+    }
+
+
+def commit() -> str:
+    """The checkout's commit, with "and changes" where tracked code differs from it; "unknown" outside a checkout."""
+    here = Path(foveate.__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    head = git("rev-parse", "--short", "HEAD")
+    if head is None:
+        return "unknown"
+    return f"{head} and changes" if git("status", "--porcelain", "--untracked-files=no", "--", ".") else head
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Whole or not at all: a stopped run never leaves half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
