@@ -243,32 +243,6 @@ def test_a_listener_may_abort_in_the_middle_of_a_step() -> None:
     engine.check_integrity()
 
 
-@pytest.mark.parametrize(
-    ("prompt", "fields", "message"),
-    [
-        (text(250), {}, "The prompt has 250 tokens: the model's context of 200 leaves no room"),
-        (text(30), {"max_tokens": 60}, "may take 89 tokens of keys and values: the whole cache holds 64"),
-        (fake_prompt([1, fake_image(0, 40)]), {"max_tokens": 2}, "160 bytes once encoded: .* holds 128"),
-        (text(3), {"n": 9, "temperature": 1.0, "max_tokens": 2}, "n is 9: at most 8 answers"),
-        (text(3), {"logit_bias": {97: 1.0}, "max_tokens": 2}, "token 97: the vocabulary has 97 tokens"),
-        (fake_prompt([]), {}, "The prompt has 0 tokens"),
-    ],
-)
-def test_what_can_never_run_is_refused_and_the_others_go_on(
-    prompt: Any, fields: dict[str, Any], message: str
-) -> None:
-    engine, model, _ = make(kv_blocks=16, encoder_cache_bytes=128)
-    engine.add_request(text(5), greedy(6), request_id="good")
-    engine.step()
-    with pytest.raises(RequestError, match=message):
-        engine.add_request(prompt, SamplingParameters(**fields))
-    with pytest.raises(RequestError, match="'good' is in use"):
-        engine.add_request(text(5), greedy(6), request_id="good")
-    [answer] = engine.run_to_completion()["good"]
-    assert answer.token_ids == model.foretell(text(5), 6)[1:]
-    engine.check_integrity()
-
-
 def test_a_span_of_images_larger_than_the_encoder_cache_is_refused() -> None:
     class OneSpan(FakeModel):
         def attention_groups(self, prompt: Any) -> torch.Tensor:

@@ -30,6 +30,7 @@ def admit(
     vocabulary: int,
     kv_blocks: int,
     encoder_bytes: int,
+    accepts_images: bool,
 ) -> None:
     """Refuses what can never run.
 
@@ -63,6 +64,12 @@ def admit(
             f"logit_bias names token {unknown[0]}",
             why=f"the vocabulary has {vocabulary} tokens, 0 to {vocabulary - 1}",
             fix="Use ids of this model's tokenizer.",
+        )
+    if layout.media_bytes and not accepts_images:
+        raise RequestError(
+            f"The prompt has {len(layout.media_bytes)} images",
+            why="the model is text-only and takes 0",
+            fix="Leave the images out, or choose a vision-language model (foveate ls).",
         )
     _admit_images(layout, encoder_bytes)
 

@@ -167,6 +167,7 @@ class Engine:
             vocabulary=int(self.model.text_config.vocab_size),
             kv_blocks=self.store.pool.size,
             encoder_bytes=self.encoder.capacity,
+            accepts_images=self.model.accepts_images,
         )
         constraint = None
         if parameters.constraint is not None:
