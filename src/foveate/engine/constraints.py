@@ -64,6 +64,9 @@ class GrammarConstraint:
             return
         self._matcher.consume_token(token_id)
         self._read()
+        if self._finish_reason == "error":
+            why = self._matcher.get_error() or "no token begins what must come next"
+            _log.warning("a constrained answer cannot go on: %s", _reason(why))
 
     def _read(self) -> None:
         """The state after what was chosen so far."""
