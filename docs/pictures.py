@@ -92,7 +92,7 @@ def engine(result: Path = ENGINE, target: Path = IMAGES / "engine.png") -> None:
         left.barh(list(speeds), medians, xerr=[below, above], color=colours, ecolor="#333333", capsize=3)
         left.set_title(f"{name}: output tokens a second", fontsize=9)
         left.invert_yaxis()
-        right.set_title("seconds under random arrivals (log scale)", fontsize=9)
+        right.set_title("seconds under random arrivals: p50, line to p95", fontsize=9)
         _latency_bars(right, figures.get("poisson", {}))
     sheet.savefig(target, dpi=110)
 
@@ -112,9 +112,7 @@ def _latency_bars(axes: Any, figures: dict[str, Any]) -> None:
     tails = [times["p95"] - times["p50"] for _, _, times in bars]
     colours = [OURS if arm == "foveate" else THEIRS for _, arm, _ in bars]
     labels = [label for label, _, _ in bars]
-    axes.barh(
-        labels, medians, xerr=[[0] * len(bars), tails], color=colours, ecolor="#333333", capsize=3, log=True
-    )
+    axes.barh(labels, medians, xerr=[[0] * len(bars), tails], color=colours, ecolor="#333333", capsize=3)
     axes.invert_yaxis()
 
 

@@ -22,6 +22,10 @@ PROGRAMS = {"vllm": "vllm_cpu.py", "openvino": "openvino_genai_cpu.py"}
 NOT_INSTALLED = "not installed: sh benchmarks/peers/install.sh {0} FOLDER, then --peer {0}=FOLDER/bin/python"
 
 
+class PeerError(FoveateError):
+    """A peer that was started and came to an end by itself."""
+
+
 def parse(options: Sequence[str]) -> dict[str, Path]:
     """{"vllm": PYTHON} of `--peer vllm=PYTHON`.
 
@@ -100,7 +104,7 @@ class Peer:
         for line in self._process.stdout:
             if line.startswith(mark):
                 return dict(json.loads(line[len(mark) :]))
-        raise FoveateError(
+        raise PeerError(
             f"{self.name} ended without an answer",
             why=f"exit code {self._process.wait()}; its log is {self._log}",
             fix="Run its program in benchmarks/peers by hand.",
