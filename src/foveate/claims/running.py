@@ -131,8 +131,7 @@ def _kept(path: Path, code: str) -> dict[str, Any] | None:
 
 
 def _direction_only(verdict: Verdict) -> Verdict:
-    """Smoke shows no claim: at best that it points the right way."""
-    if verdict.outcome is not Outcome.REPRODUCED:
-        return verdict
-    reason = f"the smoke tier shows the direction only: {verdict.reason}"
+    """Smoke decides nothing: it says whether the numbers point the claimed way."""
+    way = "and it is the claimed one" if verdict.direction else "and it is not the claimed one"
+    reason = f"the smoke tier shows the direction only, {way}; {verdict.reason}"
     return replace(verdict, outcome=Outcome.UNDECIDED, reason=reason)
