@@ -6,6 +6,7 @@ only compares, names the files that are out of step and exits with 1. `make docs
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -17,6 +18,7 @@ from foveate.claims import registry, results, systems
 from foveate.claims.reporting import estimate_rows
 from foveate.cli.reference import section as command_section
 from foveate.cli.verbs import VERBS
+from foveate.engine.statistics import EngineStatistics, RequestStatistics
 from foveate.media import limits_table
 from foveate.models.registry import FAMILIES
 from foveate.models.table import render as parity_table
@@ -248,6 +250,18 @@ def families_short() -> str:
     return table(("family", "`model_type`", "positions", "largest logit difference from transformers"), rows)
 
 
+def _attributes(record: type) -> str:
+    """A record's attributes as its docstring tells them."""
+    text = inspect.cleandoc(record.__doc__ or "").split("Attributes:\n", 1)[1]
+    rows = [
+        (", ".join(f"`{name}`" for name in names.split(", ")), " ".join(meaning.split()))
+        for names, meaning in re.findall(
+            r"^    (\w[\w, ]*): (.*?)(?=^    \w|\Z)", text, re.DOTALL | re.MULTILINE
+        )
+    ]
+    return table(("figure", "meaning"), rows)
+
+
 # -- claims -------------------------------------------------------------------------------------------------
 
 CLAIMS = ROOT / "results" / "claims"
@@ -303,6 +317,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "claims-results": claims_results,
     "claims-short": claims_short,
     "claims-systems": claims_systems,
+    "request-statistics": lambda: _attributes(RequestStatistics),
+    "engine-statistics": lambda: _attributes(EngineStatistics),
     "families": lambda: parity_table(read("results/parity.json")),
     "families-short": families_short,
     "limits": limits_table,

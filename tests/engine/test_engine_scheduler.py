@@ -317,30 +317,3 @@ def test_an_answer_whose_choice_raises_ends_alone() -> None:
     for name, prompt in (("good", text(5)), ("later", text(4, seed=3))):
         assert [o.token_ids[0] for o in outputs if o.request_id == name] == model.foretell(prompt, 8)
     engine.check_integrity()
-
-
-def test_times_and_counters_add_up() -> None:
-    now = [0.0]
-
-    def clock() -> float:
-        now[0] += 1.0
-        return now[0]
-
-    events: list[Event] = []
-    config = EngineConfig(kv_blocks=20, block_size=4, encoder_cache_bytes=400)
-    engine = Engine(FakeModel(), config, on_event=events.append, clock=clock)
-    prompt = fake_prompt([1, 2, 3, fake_image(1, 6), 4])
-    engine.add_request(prompt, greedy(4), request_id="x", preprocess_seconds=5.0)
-    engine.run_to_completion()
-    one = engine.request_statistics("x")
-    assert one is not None and one.ended is not None
-    parts = (one.queue_seconds, one.encode_seconds, one.prefill_seconds, one.decode_seconds)
-    assert all(part is not None and part > 0 for part in parts)
-    assert sum(part or 0 for part in parts) == one.ended - one.arrival
-    assert one.time_to_first_token == 5.0 + (one.first_token or 0) - one.arrival
-    assert (one.encoded_images, one.generated_tokens, one.cached_tokens) == (1, 4, 0)
-    totals = engine.statistics()
-    assert (totals.steps, totals.tokens, totals.finished) == (4, 10 + 3, 1)
-    assert (totals.blocks_in_use, totals.running, totals.waiting) == (0, 0, 0)
-    assert [event.kind for event in events].count("step") == 4
-    assert events[-2].kind == "finished" and events[-2].data["statistics"] is one

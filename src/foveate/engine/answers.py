@@ -76,16 +76,18 @@ class Answers:
         self,
         request: Request,
         layout: PromptLayout,
-        preprocess_seconds: float,
+        preprocess: tuple[float, float],
         constraint: Callable[[], TokenConstraint] | None,
     ) -> None:
-        """Makes the first answer wait; the others split off when the prompt is complete."""
+        """Makes the first answer wait; the others split off when the prompt is complete. `preprocess`: seconds
+        (waiting for a worker, working)."""
         statistics = RequestStatistics(
             request_id=request.id,
             prompt_tokens=layout.length,
             images=len(request.prompt.media),
             arrival=request.arrival,
-            preprocess_seconds=preprocess_seconds,
+            preprocess_wait_seconds=preprocess[0],
+            preprocess_seconds=preprocess[1],
         )
         asked = request.parameters.seed
         # Without a seed of its own a request draws by its number, so that a run can be repeated.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from foveate.engine.config import EngineConfig
 from foveate.engine.engine import Engine
+from foveate.engine.preprocessing import Preprocessor
 from foveate.engine.request import Completion, RequestError, SamplingParameters, StepOutput
 from foveate.engine.statistics import Listener
 from foveate.models.records import Prompt
@@ -30,7 +31,12 @@ class AsyncEngine:
     """`async with AsyncEngine(model) as engine: async for output in engine.stream(...)`.
 
     Args:
-        preprocess_workers: threads that prepare messages.
+        preprocess_workers: threads that open and resize pictures and compile constraints. Text has a thread of
+            its own and never waits for a picture.
+        preprocess_queue: prompts that may wait for such a thread; the next one is refused.
+
+    Raises:
+        EngineConfigError: settings that cannot work.
     """
 
     def __init__(
@@ -40,10 +46,11 @@ class AsyncEngine:
         *,
         on_event: Listener | None = None,
         preprocess_workers: int = 2,
+        preprocess_queue: int = 1024,
     ) -> None:
+        self._preprocessor = Preprocessor(workers=preprocess_workers, limit=preprocess_queue)
         self.engine = Engine(model, config, on_event=on_event)
         self._stepper = ThreadPoolExecutor(1, thread_name_prefix="foveate-step")
-        self._preprocessors = ThreadPoolExecutor(preprocess_workers, thread_name_prefix="foveate-prepare")
         self._streams: dict[str, asyncio.Queue[_Item]] = {}
         self._arrivals: list[Callable[[], Awaitable[None]]] = []
         self._outputs: list[StepOutput] = []
@@ -70,7 +77,7 @@ class AsyncEngine:
         if self._loop_task is not None:
             await self._loop_task
         self._stepper.shutdown()
-        self._preprocessors.shutdown()
+        await self._preprocessor.close()
 
     # -- requests ----------------------------------------------------------------------------------------
 
@@ -92,20 +99,7 @@ class AsyncEngine:
         """
         if self._closing or self._loop_task is None:
             raise RequestError("The engine is not running", fix="Use it inside `async with`.")
-        began = time.perf_counter()
-        if not isinstance(prompt, Prompt):
-            loop = asyncio.get_running_loop()
-            messages = prompt
-            prompt = await loop.run_in_executor(
-                self._preprocessors, lambda: self.engine.model.prepare(messages, images=images)
-            )
-        if parameters is not None and parameters.constraint is not None:
-            loop = asyncio.get_running_loop()
-            # A large grammar takes a while: compiled here, it is at hand when the engine asks for it.
-            await loop.run_in_executor(
-                self._preprocessors, self.engine.constraints.compile, parameters.constraint
-            )
-        keywords["preprocess_seconds"] = time.perf_counter() - began
+        prompt = await self._prepare(prompt, images, parameters, keywords)
         request_id = keywords.setdefault("request_id", None) or f"stream-{self._count}"
         keywords["request_id"] = request_id
         self._count += 1
@@ -136,6 +130,32 @@ class AsyncEngine:
             answers.setdefault(output.index, Completion(index=output.index)).add(output)
         return [answers[index] for index in sorted(answers)]
 
+    async def _prepare(
+        self,
+        prompt: Prompt | Sequence[Mapping[str, Any]],
+        images: Sequence[Any],
+        parameters: SamplingParameters | None,
+        keywords: dict[str, Any],
+    ) -> Prompt:
+        """The prompt, made beside the steps; adds to `keywords` how long that took."""
+        constraint = None if parameters is None else parameters.constraint
+        if isinstance(prompt, Prompt):
+            if constraint is None:
+                return prompt
+            light = False
+        else:
+            light = constraint is None and not images and not has_pictures(prompt)
+
+        def work() -> Prompt:
+            made = prompt if isinstance(prompt, Prompt) else self.engine.model.prepare(prompt, images=images)
+            if constraint is not None:  # a large grammar takes a while; now the engine finds it compiled
+                self.engine.constraints.compile(constraint)
+            return made
+
+        done = await self._preprocessor.run(work, priority=keywords.get("priority", 0), light=light)
+        keywords["preprocess_wait_seconds"], keywords["preprocess_seconds"] = done.waited, done.worked
+        return done.value
+
     async def _arrive(
         self,
         request_id: str,
@@ -146,6 +166,7 @@ class AsyncEngine:
     ) -> None:
         """Hands the request over between two steps; its refusal is raised here."""
         admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        keywords["arrival"] = time.perf_counter()  # the wait for the end of a step counts
 
         async def arrive() -> None:
             if admitted.cancelled():
@@ -222,3 +243,13 @@ class AsyncEngine:
             if queue is not None:
                 queue.put_nowait(error)
             self.engine.abort(request_id)
+
+
+def has_pictures(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a message has a part that is not text."""
+    return any(
+        isinstance(part, Mapping) and part.get("type") != "text"
+        for message in messages
+        if isinstance(parts := message.get("content"), list)
+        for part in parts
+    )

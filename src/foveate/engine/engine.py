@@ -122,6 +122,8 @@ class Engine:
     def _prepare_weights(self) -> str:
         model = self.model
         kind = str(model.dtype).removeprefix("torch.")
+        if model.quantisation is not None:
+            kind += f", {model.quantisation.text()}"
         if not self.config.pack_weights:
             return f"{kind}, as loaded: asked for"
         if not packing_pays(model.dtype, model.device):
@@ -141,11 +143,15 @@ class Engine:
         priority: int = 0,
         tenant: str = "",
         preprocess_seconds: float = 0.0,
+        preprocess_wait_seconds: float = 0.0,
+        arrival: float | None = None,
     ) -> str:
         """Takes a request and returns its id.
 
         Args:
             prompt: prepared by `model.prepare`, or messages to be prepared here (`images` fill their parts).
+            preprocess_seconds: what making the prompt took, after `preprocess_wait_seconds` for a worker.
+            arrival: when it came, on the engine's clock; None is now.
 
         Raises:
             RequestError: it can never be served, or the id is taken; other requests are not touched.
@@ -181,11 +187,11 @@ class Engine:
             parameters=parameters,
             priority=priority,
             tenant=tenant,
-            arrival=self._clock(),
+            arrival=self._clock() if arrival is None else arrival,
             order=self._count,
         )
         self._count += 1
-        self._answers.begin(request, layout, preprocess_seconds, constraint)
+        self._answers.begin(request, layout, (preprocess_wait_seconds, preprocess_seconds), constraint)
         self._tell("added", request_id)
         return request_id
 

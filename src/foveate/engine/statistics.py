@@ -30,22 +30,32 @@ Listener = Callable[[Event], None]
 
 @dataclass(kw_only=True)
 class RequestStatistics:
-    """One request.
+    """One request. A stage that has not ended is None.
 
     Attributes:
-        preprocess_seconds: image opening, pixel processing, template, tokens; before arrival.
+        request_id: its name.
+        prompt_tokens: tokens of the prompt, visual ones included.
+        images: pictures in the prompt.
+        arrival: when the engine got it, prepared, on the engine's clock.
+        preprocess_wait_seconds: waiting for a worker, before arrival.
+        preprocess_seconds: a worker opening images, processing pixels, filling the template; before arrival.
         queue_seconds: arrival to first admission.
         encode_seconds: encoder stages of steps in which an image of this request was encoded.
         prefill_seconds: first admission to first token, encoding excluded.
         decode_seconds: first token to the end.
+        time_to_first_token: seconds from the caller's view, preprocessing and its wait included.
+        admitted, first_token, ended: when, on the engine's clock.
         cached_tokens: prompt tokens found in the prefix cache.
         encoded_images: images the encoder ran for; the others were cached, or covered by a cached prefix.
+        generated_tokens: of all its answers.
+        preemptions: times an answer gave up its blocks and was computed anew.
     """
 
     request_id: str
     prompt_tokens: int
     images: int
     arrival: float
+    preprocess_wait_seconds: float = 0.0
     preprocess_seconds: float = 0.0
     encode_seconds: float = 0.0
     admitted: float | None = None
@@ -78,15 +88,41 @@ class RequestStatistics:
         """From the caller's view: preprocessing included."""
         if self.first_token is None:
             return None
-        return self.preprocess_seconds + self.first_token - self.arrival
+        before = self.preprocess_wait_seconds + self.preprocess_seconds
+        return before + self.first_token - self.arrival
 
 
 @dataclass(kw_only=True)
 class EngineStatistics:
-    """Counters since the engine began, and what is in use now."""
+    """Counters since the engine began, and what is in use now.
+
+    Attributes:
+        steps, failed_steps: steps done, and steps that raised.
+        tokens: prompt and answer tokens run; by `steps`, the mean length of a packed batch.
+        sequences: answers that took part in a step, summed; by `steps`, the mean batch size.
+        largest_batch: most answers in one step.
+        largest_step_tokens: most tokens in one step.
+        step_seconds: all stages of all steps.
+        longest_step_seconds: of the slowest step.
+        encode_seconds, forward_seconds, sample_seconds: the three stages of the steps.
+        encoded_images: images the encoder ran for.
+        preemptions: answers that gave up their blocks and were computed anew.
+        finished, aborted: requests by how they ended; failed ones are among the aborted.
+        running, waiting: answers now.
+        blocks, blocks_in_use, blocks_idle: of the key-value cache now; idle ones keep a prefix nobody uses.
+        most_blocks_in_use: the peak at the end of a step.
+        prefix_asked_tokens, prefix_hit_tokens: prompt tokens looked up in the prefix cache, and found.
+        prefix_evictions: blocks the prefix cache gave up.
+        encoder_hits, encoder_misses: images looked up in the encoder cache.
+        encoder_evictions: images it gave up.
+        encoder_bytes: what it holds now.
+    """
 
     steps: int = 0
     tokens: int = 0
+    sequences: int = 0
+    step_seconds: float = 0.0
+    longest_step_seconds: float = 0.0
     largest_batch: int = 0
     largest_step_tokens: int = 0
     encoded_images: int = 0
@@ -124,6 +160,10 @@ class Meter:
         counters, in_use = self.counters, self._scheduler.store.pool.in_use
         counters.steps += 1
         counters.tokens += plan.tokens
+        counters.sequences += len(plan.works)
+        seconds = encode + forward + sample
+        counters.step_seconds += seconds
+        counters.longest_step_seconds = max(counters.longest_step_seconds, seconds)
         counters.largest_batch = max(counters.largest_batch, len(plan.works))
         counters.largest_step_tokens = max(counters.largest_step_tokens, plan.tokens)
         counters.encoded_images += len(plan.encodes)
