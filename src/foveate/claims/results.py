@@ -108,6 +108,13 @@ def compose(
     }
 
 
+def dump(result: Mapping[str, Any]) -> str:
+    """JSON with one row a line, so that a difference between two runs can be read."""
+    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in result["rows"]]
+    rest = json.dumps({**result, "rows": []}, indent=1, ensure_ascii=False, allow_nan=False)
+    return rest.replace('"rows": []', '"rows": [\n  ' + ",\n  ".join(lines) + "\n ]") + "\n"
+
+
 def commit() -> str:
     """The checkout's commit, with "and changes" where tracked code differs from it; "unknown" outside a checkout."""
     here = Path(foveate.__file__).parent

@@ -86,8 +86,7 @@ def execute(
     if tier is Tier.CLAIM:
         reporting.draw(result, folder / f"{claim.name}.png")
         results.write_atomically(folder / f"{claim.name}.md", reporting.markdown(result))
-        text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-        results.write_atomically(results.path_of(folder, claim.name), text)
+        results.write_atomically(results.path_of(folder, claim.name), results.dump(result))
     shutil.rmtree(unfinished, ignore_errors=True)
     return result
 

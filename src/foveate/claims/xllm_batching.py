@@ -105,7 +105,9 @@ class BatchingAndCaches(Claim):
         Margin(quantity="throughput, continuous / static", threshold=1.2),
         Margin(quantity="mean time to first token, cached / continuous", threshold=0.8, at_least=False),
     )
-    seeds: ClassVar = {Tier.SMOKE: (0, 1, 2), Tier.CLAIM: tuple(range(10))}
+    # A first run of seeds 0 to 9 left the throughput undecided (1.24, interval 1.17 to 1.31). Forty fresh seeds, at the
+    # same margin, were planned from its spread; adding to the ten until they pass would have been no test.
+    seeds: ClassVar = {Tier.SMOKE: (0, 1, 2), Tier.CLAIM: tuple(range(100, 140))}
     sources = ("foveate.claims.xllm_batching",)
 
     def steps(self, tier: Tier) -> int:
