@@ -175,8 +175,8 @@ def _at(figures: dict[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:
 
 def _ratio(figures: dict[str, Any], keys: Sequence[str]) -> str:
     found = _at(figures, keys)
-    if found is None:
-        return "not measured"
+    if found is None:  # with the reason where the result file has one: not installed, failed
+        return str(figures.get(keys[0], {}).get("not_measured", "not measured")).split(":")[0]
     return f"{found['median']:.2f} ({found['minimum']:.2f} to {found['maximum']:.2f})"
 
 

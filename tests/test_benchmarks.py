@@ -185,13 +185,13 @@ def test_the_table_says_what_was_measured_and_what_was_not(tmp_path, generate):
     ratio = {"median": 6.0, "minimum": 5.5, "maximum": 7.25, "repetitions": 5}
     about = {"measured": {"processor": "Abacus", "threads": 2}}
     parts = {"throughput": {"ratios": {"static": ratio}, "agreement": {}, **about}}
-    parts["openvino"] = {"not_measured": "not installed", **about}
+    parts["openvino"] = {"not_measured": "not installed: how to", **about}
     result = tmp_path / "engine.json"
     result.write_text(json.dumps({"rows": {"smolvlm": {"float32": parts}}}))
     table = generate.engine_speed(str(result))
     assert "| throughput over its best static batches | 6.00 (5.50 to 7.25) | 1.8 |" in table
     assert "| throughput over vLLM on CPU | not measured | 1.0 |" in table
-    assert "OpenVINO GenAI (LLaVA's shape) | not measured" in table
+    assert "OpenVINO GenAI (LLaVA's shape) | not installed |" in table
     assert "2 threads of Abacus" in table
 
 
