@@ -43,6 +43,10 @@ class PromptError(FoveateError):
     """A conversation does not fit the model: too long, or images for a text-only model."""
 
 
+class ReductionError(FoveateError):
+    """A visual budget or a way of reducing visual tokens that cannot be used as asked."""
+
+
 class MissingExtraError(FoveateError):
     """An optional dependency is not installed."""
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from foveate.models.attention import Attends, AttentionState, KeyValueStore
-    from foveate.models.parts.salience import SalienceTap
+    from foveate.models.parts.salience import SalienceTap, TowerRequest
+    from foveate.models.quantisation import Quantisation
 
 
 class VisionLanguageModel(abc.ABC):
@@ -54,6 +55,7 @@ class VisionLanguageModel(abc.ABC):
         self.device, self.device_reason = checkpoint.device, checkpoint.device_reason
         self.text_config = self.config.get_text_config()
         self.pixels = PixelCache()
+        self.quantisation: Quantisation | None = None
         # Counted now: weights that are packed or quantised later are no parameters any more.
         self.parameter_count = sum(weight.numel() for weight in self.hf_model.parameters())
 
@@ -98,6 +100,11 @@ class VisionLanguageModel(abc.ABC):
     def context_length(self) -> int:
         """Tokens the language model's positions reach."""
         return int(getattr(self.text_config, "max_position_embeddings", 0) or 2048)
+
+    @property
+    def salience_kind(self) -> str | None:
+        """Where salience comes from: "cls" (the CLS row), "column" (the column mean), None without images."""
+        return "column" if self.accepts_images else None
 
     @property
     def language_model(self) -> Any:
@@ -149,24 +156,38 @@ class VisionLanguageModel(abc.ABC):
         return prepare_prompt(self, messages, images)
 
     @torch.inference_mode()
-    def encode(self, media: Sequence[PreparedMedia], *, salience: bool = False) -> list[MediaFeatures]:
-        """Features of every item in order; items whose pixels have the same shape share a tower call."""
-        from foveate.models.parts.salience import SalienceTap
+    def encode(
+        self, media: Sequence[PreparedMedia], *, salience: bool | TowerRequest = False
+    ) -> list[MediaFeatures]:
+        """Features of every item in order; items whose pixels have the same shape share a tower call.
 
+        Args:
+            salience: True for the salience row, or a request that names more (an early row, keys).
+        """
+        from foveate.models.parts.salience import SalienceTap, TowerRequest
+
+        request = TowerRequest() if salience is True else salience
         batches: dict[tuple[int, ...], list[int]] = {}
         for index, item in enumerate(media):
             batches.setdefault(tuple(item.tensors["pixel_values"].shape[1:]), []).append(index)
         encoded: dict[int, MediaFeatures] = {}
         for indices in batches.values():
             items = [media[index] for index in indices]
-            tap = SalienceTap() if salience else None
+            tap = SalienceTap(request) if request else None
             results = self.encode_batch(items, tap)
             for index, item, (features, row, deepstack) in zip(indices, items, results, strict=True):
                 assert features.shape[0] == item.grid.tokens, (
                     f"{self.family}: {features.shape[0]} features where the grid promised {item.grid.tokens}"
                 )
+                heard = tap.split(row) if tap is not None and row is not None else (None, None, None)
                 encoded[index] = MediaFeatures(
-                    features=features, grid=item.grid, salience=row, deepstack=deepstack
+                    features=features,
+                    grid=item.grid,
+                    salience=heard[0],
+                    shallow_salience=heard[1],
+                    keys=heard[2],
+                    deepstack=deepstack,
+                    digest=item.digest,
                 )
         return [encoded[index] for index in range(len(media))]
 
@@ -248,6 +269,7 @@ class VisionLanguageModel(abc.ABC):
             "parameters": self.parameter_count,
             "dtype": str(self.dtype).removeprefix("torch."),
             "dtype_reason": self.dtype_reason,
+            "quantisation": self.quantisation.text() if self.quantisation else "none",
             "device": str(self.device),
             "device_reason": self.device_reason,
             "context_length": self.context_length,

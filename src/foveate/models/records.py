@@ -141,5 +141,6 @@ class LoadedCheckpoint:
     device_reason: str
 
 
-# What a family's tower gives for one image: features [N, D], salience [N] or None, deepstack features.
+# What a family's tower gives for one image: features [N, D], what the tap heard [N, C] or None (see
+# `SalienceTap.rows`), deepstack features.
 Encoded = tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor, ...]]

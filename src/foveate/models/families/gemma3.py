@@ -14,7 +14,7 @@ import torch
 
 from foveate.models.attention import listening
 from foveate.models.base import VisionLanguageModel
-from foveate.models.parts.towers import block_mean, tower_attention_module
+from foveate.models.parts.towers import block_mean, listen_to_tower, tile_regions, whole_region
 from foveate.models.records import Encoded, PreparedMedia, Prompt, VisualGrid
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ class Gemma3(VisionLanguageModel):
             tiles=((side, side),) * (1 + crops),
             pixel_width=edge,
             pixel_height=edge,
+            # Crops cut the longer side into equal parts.
+            regions=whole_region(side)
+            + (tile_regions(1, crops, side) if width >= height else tile_regions(crops, 1, side))
+            if crops
+            else (),
         )
 
     def _crops(self, width: int, height: int) -> int:
@@ -89,8 +94,7 @@ class Gemma3(VisionLanguageModel):
     def encode_batch(self, media: Sequence[PreparedMedia], tap: SalienceTap | None) -> list[Encoded]:
         core = self.hf_model.model
         pixels = torch.cat([item.tensors["pixel_values"] for item in media]).to(self.device, self.dtype)
-        if tap is not None:
-            tap.listen_to(tower_attention_module(core.vision_tower, -1), has_cls=False)
+        listen_to_tower(tap, core.vision_tower, -1)
         with listening(tap):
             output = core.get_image_features(pixels, return_dict=True)
         counts = [item.grid.tokens for item in media]

@@ -14,7 +14,7 @@ import torch
 
 from foveate.models.attention import listening
 from foveate.models.base import VisionLanguageModel
-from foveate.models.parts.towers import block_mean, tower_attention_module
+from foveate.models.parts.towers import block_mean, listen_to_tower, tile_regions, whole_region
 from foveate.models.records import Encoded, PreparedMedia, VisualGrid
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Idefics3(VisionLanguageModel):
             tiles=((side, side),) * count,
             pixel_width=edge * cols,
             pixel_height=edge * rows,
+            regions=tile_regions(rows, cols, side) + whole_region(side) * int(rows * cols > 1),
         )
 
     def placeholder_text(self, grid: VisualGrid) -> str:
@@ -100,8 +101,7 @@ class Idefics3(VisionLanguageModel):
     def encode_batch(self, media: Sequence[PreparedMedia], tap: SalienceTap | None) -> list[Encoded]:
         core = self.hf_model.model
         pixels = torch.cat([item.tensors["pixel_values"] for item in media]).to(self.device, self.dtype)
-        if tap is not None:
-            tap.listen_to(tower_attention_module(core.vision_model, -1), has_cls=False)
+        listen_to_tower(tap, core.vision_model, -1)
         with listening(tap):
             output = core.get_image_features(pixel_values=pixels[None], return_dict=True)
         features = output.pooler_output[0].split([item.grid.tokens for item in media])

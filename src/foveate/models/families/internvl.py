@@ -13,7 +13,14 @@ import torch
 
 from foveate.models.attention import listening
 from foveate.models.base import VisionLanguageModel
-from foveate.models.parts.towers import block_mean, square_side, tower_attention_module, tower_has_cls
+from foveate.models.parts.towers import (
+    block_mean,
+    listen_to_tower,
+    square_side,
+    tile_regions,
+    tower_has_cls,
+    whole_region,
+)
 from foveate.models.records import Encoded, PreparedMedia, VisualGrid
 
 if TYPE_CHECKING:
@@ -38,6 +45,10 @@ class InternVL(VisionLanguageModel):
         """Patches along one side of a token."""
         return round(1 / self.config.downsample_ratio)
 
+    @property
+    def salience_kind(self) -> str | None:
+        return "cls" if tower_has_cls(self.hf_model.model.vision_tower) else "column"
+
     def visual_grid(self, width: int, height: int, *, images_in_prompt: int = 1) -> VisualGrid:
         from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
@@ -56,6 +67,7 @@ class InternVL(VisionLanguageModel):
             tiles=((side, side),) * count,
             pixel_width=edge * cols,
             pixel_height=edge * rows,
+            regions=tile_regions(rows, cols, side) + whole_region(side) * int(rows * cols > 1),
         )
 
     def placeholder_text(self, grid: VisualGrid) -> str:
@@ -71,9 +83,7 @@ class InternVL(VisionLanguageModel):
     def encode_batch(self, media: Sequence[PreparedMedia], tap: SalienceTap | None) -> list[Encoded]:
         core = self.hf_model.model
         pixels = torch.cat([item.tensors["pixel_values"] for item in media]).to(self.device, self.dtype)
-        if tap is not None:
-            layer = tower_attention_module(core.vision_tower, self.config.vision_feature_layer)
-            tap.listen_to(layer, has_cls=tower_has_cls(core.vision_tower))
+        listen_to_tower(tap, core.vision_tower, self.config.vision_feature_layer)
         with listening(tap):
             output = core.get_image_features(pixel_values=pixels, return_dict=True)
         counts = [item.grid.tokens for item in media]

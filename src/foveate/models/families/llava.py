@@ -13,7 +13,7 @@ import torch
 
 from foveate.models.base import VisionLanguageModel
 from foveate.models.parts.towers import llava_features, processed_size, tower_has_cls
-from foveate.models.records import Encoded, PreparedMedia, VisualGrid
+from foveate.models.records import Encoded, PreparedMedia, Region, VisualGrid
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -35,6 +35,10 @@ class Llava(VisionLanguageModel):
         "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
     )
 
+    @property
+    def salience_kind(self) -> str | None:
+        return "cls" if tower_has_cls(self.hf_model.model.vision_tower) else "column"
+
     def visual_grid(self, width: int, height: int, *, images_in_prompt: int = 1) -> VisualGrid:
         pixel_width, pixel_height = processed_size(self.image_processor, width, height)
         patch = int(self.config.vision_config.patch_size)
@@ -50,6 +54,7 @@ class Llava(VisionLanguageModel):
             pixel_width=pixel_width,
             pixel_height=pixel_height,
             extra=max(first, 0),
+            regions=(Region(rows=rows, cols=cols, before=1),) if first > 0 else (),
         )
 
     def placeholder_text(self, grid: VisualGrid) -> str:

@@ -52,6 +52,7 @@ class LlavaNext(Llava):
             pixel_width=tile * layout.tile_cols,
             pixel_height=tile * layout.tile_rows,
             extra=layout.rows,
+            regions=layout.regions,
         )
 
     def process_pixels(self, image: PIL.Image.Image, *, images_in_prompt: int = 1) -> dict[str, torch.Tensor]:
@@ -71,9 +72,8 @@ class LlavaNext(Llava):
         packed = pack(core, features.split(counts), sizes, core.image_newline, **self.pack_keywords())
         salience: list[torch.Tensor | None] = [None] * len(media)
         if tap is not None:
-            # The packing that placed the features places their salience: one channel, newlines worth 0.
-            stacked = torch.stack([row for row in rows if row is not None])[..., None]
-            newline = stacked.new_zeros(1)
-            placed = pack(core, stacked.split(counts), sizes, newline, **self.pack_keywords())
-            salience = [row[:, 0] for row in placed]
+            # The packing that placed the features places what was heard; newlines are worth 0.
+            stacked = torch.stack([row for row in rows if row is not None])
+            newline = stacked.new_zeros(stacked.shape[-1])
+            salience = list(pack(core, stacked.split(counts), sizes, newline, **self.pack_keywords()))
         return [(feature, row, ()) for feature, row in zip(packed, salience, strict=True)]

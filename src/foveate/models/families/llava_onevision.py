@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from foveate.models.families.llava_next import LlavaNext
-from foveate.models.records import VisualGrid
+from foveate.models.records import Region, VisualGrid
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -40,6 +40,7 @@ class LlavaOnevision(LlavaNext):
             pixel_width=tile,
             pixel_height=tile,
             extra=1,
+            regions=(Region(rows=side, cols=side, after=1),),
         )
 
     def process_pixels(self, image: PIL.Image.Image, *, images_in_prompt: int = 1) -> dict[str, torch.Tensor]:

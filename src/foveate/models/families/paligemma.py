@@ -14,7 +14,7 @@ import torch
 from foveate.errors import PromptError
 from foveate.models.attention import listening
 from foveate.models.base import VisionLanguageModel
-from foveate.models.parts.towers import tower_attention_module
+from foveate.models.parts.towers import listen_to_tower
 from foveate.models.records import Encoded, PreparedMedia, Prompt, VisualGrid
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ class PaliGemma(VisionLanguageModel):
     def encode_batch(self, media: Sequence[PreparedMedia], tap: SalienceTap | None) -> list[Encoded]:
         core = self.hf_model.model
         pixels = torch.cat([item.tensors["pixel_values"] for item in media]).to(self.device, self.dtype)
-        if tap is not None:
-            tap.listen_to(tower_attention_module(core.vision_tower, -1), has_cls=False)
+        listen_to_tower(tap, core.vision_tower, -1)
         with listening(tap):
             output = core.get_image_features(pixels, return_dict=True)
         rows: list[Any] = [None] * len(media) if tap is None else tap.rows

@@ -24,6 +24,12 @@ class Qwen25VL(Qwen2VL):
         """
         return self.hf_model.model.visual.blocks[max(self.config.vision_config.fullatt_block_indexes)].attn
 
+    @property
+    def shallow_layers(self) -> list[torch.nn.Module]:
+        """The blocks that attend to the whole image."""
+        blocks = self.hf_model.model.visual.blocks
+        return [blocks[index].attn for index in sorted(self.config.vision_config.fullatt_block_indexes)]
+
     def arrange(self, row: torch.Tensor, item: PreparedMedia) -> torch.Tensor:
         windowed = super().arrange(row, item)
         vision = self.config.vision_config

@@ -73,10 +73,17 @@ class Qwen2VL(VisionLanguageModel):
         """The attention whose column mean is the salience: of the last block."""
         return self.hf_model.model.visual.blocks[-1].attn
 
+    @property
+    def shallow_layers(self) -> list[torch.nn.Module]:
+        """The attention modules that an early salience row can be of."""
+        return [block.attn for block in self.hf_model.model.visual.blocks]
+
     def arrange(self, row: torch.Tensor, item: PreparedMedia) -> torch.Tensor:
-        """[patches] in the tower's order -> [tokens] in raster order."""
+        """[patches, C] in the tower's order -> [tokens, C] in raster order."""
         merge = int(self.config.vision_config.spatial_merge_size)
-        return row.reshape(-1, merge * merge).mean(dim=1)  # the tower keeps a token's patches together
+        return row.reshape(-1, merge * merge, row.shape[1]).mean(
+            dim=1
+        )  # the tower keeps a token's patches together
 
     def tower(self, pixels: torch.Tensor, grids: torch.Tensor) -> Any:
         """transformers' image features of patches [P, c] and grids [images, 3] (time, height, width)."""
@@ -86,7 +93,7 @@ class Qwen2VL(VisionLanguageModel):
         pixels = torch.cat([item.tensors["pixel_values"] for item in media]).to(self.device, self.dtype)
         grids = torch.cat([item.tensors["image_grid_thw"] for item in media]).to(self.device)
         if tap is not None:
-            tap.listen_to(self.salience_layer, has_cls=False)
+            tap.listen_to(self.salience_layer, has_cls=False, layers=self.shallow_layers)
         with listening(tap):
             output = self.tower(pixels, grids)
         levels = getattr(output, "deepstack_features", None) or []

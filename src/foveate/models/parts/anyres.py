@@ -13,16 +13,35 @@ from typing import Any
 
 import torch
 
+from foveate.models.records import Region
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnyresLayout:
-    """The tiles of one image and, after padding is cut and rows are ended, its area in tokens."""
+    """The tiles of one image and, after padding is cut and rows are ended, its area in tokens.
+
+    `uncut_rows` and `uncut_cols` are what the tiles would measure with their padding, at the area's scale.
+    """
 
     tile_rows: int
     tile_cols: int
     side: int
     rows: int
     cols: int
+    uncut_rows: float
+    uncut_cols: float
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The base tile, then the area, whose rows end in a newline and which several tiles fill."""
+        area = Region(
+            rows=self.rows,
+            cols=self.cols,
+            row_cuts=_cuts(self.rows, self.uncut_rows, self.tile_rows),
+            col_cuts=_cuts(self.cols, self.uncut_cols, self.tile_cols),
+            row_ends=True,
+        )
+        return (Region(rows=self.side, cols=self.side, overview=True), area)
 
     @property
     def tokens(self) -> int:
@@ -52,6 +71,7 @@ def anyres_layout(
     side = tile // patch
     tile_rows, tile_cols = best_height // tile, best_width // tile
     rows, cols = tile_rows * side, tile_cols * side
+    uncut_rows, uncut_cols = float(rows), float(cols)
     # The picture was fitted inside the canvas; rows or columns that are padding alone are cut on both sides.
     if width / height > cols / rows:
         rows -= 2 * ((rows - int(round(height * (cols / width), 7))) // 2)
@@ -60,8 +80,30 @@ def anyres_layout(
     if max_tiles is not None:
         ratio = math.sqrt(rows * cols / (max_tiles * side**2))
         if ratio > 1.1:
+            uncut_rows, uncut_cols = (
+                uncut_rows * int(rows // ratio) / rows,
+                uncut_cols * int(cols // ratio) / cols,
+            )
             rows, cols = int(rows // ratio), int(cols // ratio)
-    return AnyresLayout(tile_rows=tile_rows, tile_cols=tile_cols, side=side, rows=rows, cols=cols)
+    return AnyresLayout(
+        tile_rows=tile_rows,
+        tile_cols=tile_cols,
+        side=side,
+        rows=rows,
+        cols=cols,
+        uncut_rows=uncut_rows,
+        uncut_cols=uncut_cols,
+    )
+
+
+def _cuts(kept: int, uncut: float, tiles: int) -> tuple[int, ...]:
+    """The first of `kept` rows (or columns) that each tile shows; half of the padding was cut on either side.
+
+    A row belongs to the tile its middle lies in; a tile that was padding alone shows none and has no cut.
+    """
+    size, before = uncut / tiles, (uncut - kept) / 2
+    owners = [min(int((before + index + 0.5) / size), tiles - 1) for index in range(kept)]
+    return tuple(index for index in range(kept) if index == 0 or owners[index] != owners[index - 1])
 
 
 def pack(

@@ -14,22 +14,34 @@ import torch.nn.functional as F
 
 from foveate.models.attention import listening
 from foveate.models.parts.salience import SalienceTap
+from foveate.models.records import Region
 
 
-def tower_attention_module(tower: torch.nn.Module, feature_layer: int | Sequence[int]) -> torch.nn.Module:
-    """The attention of the layer whose output the model reads.
+def tower_attention_modules(tower: torch.nn.Module) -> list[torch.nn.Module]:
+    """The attention modules of a CLIP, SigLIP or InternViT tower, first layer first."""
+    encoder: Any = getattr(tower, "vision_model", tower)
+    encoder = encoder.encoder
+    layers = encoder.layers if hasattr(encoder, "layers") else encoder.layer
+    return [layer.self_attn if hasattr(layer, "self_attn") else layer.attention for layer in layers]
+
+
+def listen_to_tower(
+    tap: SalienceTap | None, tower: torch.nn.Module, feature_layer: int | Sequence[int]
+) -> None:
+    """Points a tap, if there is one, at the layer whose output the model reads.
 
     Args:
         feature_layer: index into hidden states, which hold the embeddings first: of L layers, -1 and L are
             the output of layer L - 1, -2 of layer L - 2. Of several, the last given (the deepest, by
             custom).
     """
-    encoder: Any = getattr(tower, "vision_model", tower)
-    encoder = encoder.encoder
-    layers = encoder.layers if hasattr(encoder, "layers") else encoder.layer
+    if tap is None:
+        return
     index = feature_layer if isinstance(feature_layer, int) else feature_layer[-1]
-    layer = layers[index if index < 0 else max(index - 1, 0)]
-    return layer.self_attn if hasattr(layer, "self_attn") else layer.attention
+    layers = tower_attention_modules(tower)
+    tap.listen_to(
+        layers[index if index < 0 else max(index - 1, 0)], has_cls=tower_has_cls(tower), layers=layers
+    )
 
 
 def tower_has_cls(tower: torch.nn.Module) -> bool:
@@ -63,12 +75,11 @@ def llava_features(
         pixels: [B, 3, H, W].
 
     Returns:
-        [B, n, D] projected features, and per tile a salience row [n] (None without a tap).
+        [B, n, D] projected features, and per tile what the tap heard, [n, C] (None without a tap).
     """
     tower, layer = core.vision_tower, config.vision_feature_layer
     cls = tower_has_cls(tower)
-    if tap is not None:
-        tap.listen_to(tower_attention_module(tower, layer), has_cls=cls)
+    listen_to_tower(tap, tower, layer)
     with listening(tap):
         hidden = tower(pixels, output_hidden_states=True, return_dict=True).hidden_states
     chosen = torch.cat([hidden[index] for index in ([layer] if isinstance(layer, int) else layer)], dim=-1)
@@ -78,7 +89,7 @@ def llava_features(
     rows: list[torch.Tensor | None] = [None] * pixels.shape[0]
     if tap is not None:
         # A CLS token kept as a feature has no salience of its own; "default" drops token 0 whatever it is.
-        rows = [F.pad(row, (1, 0)) if cls else row for row in tap.rows]
+        rows = [F.pad(row, (0, 0, 1, 0)) if cls else row for row in tap.rows]
         rows = [row[1:] if drops_first and row is not None else row for row in rows]
     return core.multi_modal_projector(chosen), rows
 
@@ -99,8 +110,27 @@ def processed_size(processor: Any, width: int, height: int) -> tuple[int, int]:
 
 
 def block_mean(row: torch.Tensor, side: int, factor: int) -> torch.Tensor:
-    """[side^2] -> [(side / factor)^2]: salience of tokens each made of factor x factor neighbours."""
-    return F.avg_pool2d(row.reshape(1, 1, side, side), factor).flatten()
+    """[side^2, C] -> [(side / factor)^2, C]: of tokens each made of factor x factor neighbours."""
+    raster = row.T.reshape(1, -1, side, side)
+    return F.avg_pool2d(raster, factor).flatten(2)[0].T
+
+
+def tile_regions(rows: int, cols: int, side: int) -> tuple[Region, ...]:
+    """rows x cols tiles of side x side tokens that cut the picture into equal parts, in raster order."""
+    return tuple(
+        Region(
+            rows=side,
+            cols=side,
+            box=(row / rows, col / cols, (row + 1) / rows, (col + 1) / cols),
+        )
+        for row in range(rows)
+        for col in range(cols)
+    )
+
+
+def whole_region(side: int) -> tuple[Region, ...]:
+    """One tile of side x side tokens that shows the whole picture beside others."""
+    return (Region(rows=side, cols=side, overview=True),)
 
 
 def square_side(value: int | Sequence[int]) -> int:

@@ -1,0 +1,1 @@
+"""One file per method; nothing is imported here, the registry imports lazily."""

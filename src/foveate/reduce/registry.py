@@ -1,0 +1,149 @@
+"""The methods by name: where each is, which paper it is from, what it needs.
+
+Owns the lazy table, files of a user's own (`@reducer`, entry points of the group `foveate.reducers`) and the
+nearest name for a word that is none. Imports no torch until a method is asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from foveate.errors import ReductionError, nearest
+from foveate.reduce.needs import Needs
+
+if TYPE_CHECKING:
+    from foveate.reduce.base import Reducer
+
+ENTRY_POINT_GROUP = "foveate.reducers"
+
+
+NOTHING = Needs()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReducerInfo:
+    """One method.
+
+    Attributes:
+        name: what users write.
+        home: "module:Class".
+        paper: title, authors and year; "baseline" where there is none.
+        arxiv: the paper's arXiv id, or "".
+        rule: what it does, in a line.
+        headline: what its authors report, and on what; "" for baselines.
+        needs: what it reads, the same as the class declares.
+    """
+
+    name: str
+    home: str
+    paper: str
+    arxiv: str = ""
+    rule: str = ""
+    headline: str = ""
+    needs: Needs = NOTHING
+
+
+def _ours(name: str, attribute: str, **facts: Any) -> ReducerInfo:
+    return ReducerInfo(name=name, home=f"foveate.reduce.methods.{name}:{attribute}", **facts)
+
+
+METHODS: tuple[ReducerInfo, ...] = (
+    _ours("random", "RandomTokens", paper="baseline", rule="k at random, the same for the same picture"),
+    _ours("strided", "Strided", paper="baseline", rule="k at even distances in raster order"),
+)
+
+_own: dict[str, ReducerInfo] = {}
+_own_classes: dict[str, type[Reducer]] = {}
+Class = TypeVar("Class", bound="type[Reducer]")
+
+
+def reducer(
+    name: str, *, paper: str, arxiv: str = "", rule: str = "", headline: str = ""
+) -> Callable[[Class], Class]:
+    """Registers a method of a user's own: `@reducer("mine", paper="...")` above a subclass of `Reducer`.
+
+    Raises:
+        ReductionError: the name is taken.
+    """
+
+    def register(cls: Class) -> Class:
+        taken = next((info for info in list_reducers() if info.name == name), None)
+        home = f"{cls.__module__}:{cls.__qualname__}"
+        if taken is not None and taken.home != home:
+            raise ReductionError(
+                f"The name {name!r} is taken by {taken.home}", fix="Register the method under another name."
+            )
+        cls.name = name
+        _own[name] = ReducerInfo(
+            name=name, home=home, paper=paper, arxiv=arxiv, rule=rule, headline=headline, needs=cls.needs
+        )
+        _own_classes[name] = cls
+        return cls
+
+    return register
+
+
+def list_reducers() -> list[ReducerInfo]:
+    """Every method in this process: ours first, then those of users' files."""
+    return [*METHODS, *_own.values()]
+
+
+def find(name: str) -> ReducerInfo:
+    """The entry of a name; loads entry points when it is not one of ours.
+
+    Raises:
+        ReductionError: nobody has it; says which is nearest.
+    """
+    by_name = {info.name: info for info in list_reducers()}
+    if name not in by_name:
+        for point in entry_points(group=ENTRY_POINT_GROUP):
+            point.load()
+        by_name = {info.name: info for info in list_reducers()}
+    if name not in by_name:
+        raise ReductionError(f"No method is called {name!r}", fix=nearest(name, by_name))
+    return by_name[name]
+
+
+def reducer_class(name: str) -> type[Reducer]:
+    """The class of a method; imports it and with it torch."""
+    info = find(name)
+    if name in _own_classes:
+        return _own_classes[name]
+    module, _, attribute = info.home.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def get_reducer(name: str, **settings: Any) -> Reducer:
+    """A method by name with its settings: `get_reducer("hired", alpha=0.3)`.
+
+    Raises:
+        ReductionError: no such method, no such setting (nearest named), or a value outside its range.
+    """
+    cls = reducer_class(name)
+    known = [field.name for field in dataclasses.fields(cls.Config)]
+    for setting in settings:
+        if setting not in known:
+            raise ReductionError(f"The method {name} has no setting {setting!r}", fix=nearest(setting, known))
+    return cls(cls.Config(**settings))
+
+
+def methods_for(salience_kind: str | None, *, near: str = "") -> list[str]:
+    """Names that work with a tower of this salience, those that need the most like `near` first."""
+    infos = {info.name: info for info in list_reducers()}
+    wanted = infos[near].needs if near in infos else Needs()
+    fitting = [info for info in infos.values() if not info.needs.missing(salience_kind) and info.name != near]
+
+    def distance(info: ReducerInfo) -> tuple[int, float]:
+        unlike = sum(
+            bool(getattr(info.needs, field.name)) != bool(getattr(wanted, field.name))
+            for field in dataclasses.fields(Needs)
+        )
+        return unlike, -difflib.SequenceMatcher(None, info.name, near).ratio()
+
+    return [info.name for info in sorted(fitting, key=distance)]
