@@ -17,6 +17,8 @@ from foveate.errors import ModelError
 from foveate.models.attention import LANGUAGE_ATTENTION, TOWER_ATTENTION, register
 from foveate.models.checkpoint_files import check_weights, read_config, resolve
 from foveate.models.parts.towers import lay_patches_in_rows
+from foveate.models.quantisation import check_scheme
+from foveate.models.quantisation import quantise as quantise_model
 from foveate.models.records import LoadedCheckpoint
 from foveate.models.registry import TEXT_ONLY, FamilyInfo, adapter_class, find_family
 
@@ -32,6 +34,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "auto",
     revision: str | None = None,
+    quantise: str | None = None,
 ) -> VisionLanguageModel:
     """Loads a checkpoint in Hugging Face format.
 
@@ -41,11 +44,14 @@ def load(
         dtype: "auto", "float32", "bfloat16", "float16" or a torch dtype.
         device: "auto", "cpu", "cuda", "cuda:1"... or a torch device.
         revision: branch, tag or commit of a hub id.
+        quantise: "int8" or "int4" keeps the language model's weights so, see `models.quantisation`.
 
     Raises:
         ModelError: nothing there, not safetensors, corrupt or incomplete weights, an unsupported model type,
-            a dtype or device this machine has not.
+            a dtype or device this machine has not, an unknown quantisation.
     """
+    if quantise is not None:
+        check_scheme(quantise)
     folder, name = resolve(ref, revision)
     config = read_config(folder)
     family = find_family(str(config.get("model_type")))
@@ -53,9 +59,12 @@ def load(
     torch_device, device_reason = choose_device(device)
     torch_dtype, dtype_reason = choose_dtype(dtype, torch_device, config)
     checkpoint = _load_checkpoint(name, folder, family, torch_dtype, torch_device)
-    return adapter_class(family)(
+    model = adapter_class(family)(
         LoadedCheckpoint(**checkpoint, dtype_reason=dtype_reason, device_reason=device_reason)
     )
+    if quantise is not None:
+        model.quantisation = quantise_model(model, quantise)
+    return model
 
 
 def choose_device(device: str | torch.device) -> tuple[torch.device, str]:

@@ -1,0 +1,217 @@
+"""Weight-only quantisation on load: int8 by output channel, int4 by groups of inputs.
+
+Owns the two schemes, their layers, and which layers of a model become them: the linear layers of the language model
+and its output head, which decoding reads whole for every token. Towers and projectors run over many rows and gain
+nothing; embeddings and norms stay too. Knows no checkpoint files and no engine.
+
+Activations are rounded to bfloat16 and products summed in float32 whatever the model's dtype, for that is what
+torch's kernels take. Which kernel runs depends on the number of rows (benchmarks/quantisation.py):
+
+- int8: `_weight_int8pack_mm` up to 4 rows, for it reads the weights once a row; above, the codes are widened to
+  bfloat16, which is exact, for a plain product;
+- int4: `_weight_int4pack_mm_for_cpu` up to 128 rows; above, the codes are unpacked and widened.
+
+Devices other than a CPU always widen.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from foveate.errors import ModelError, nearest
+
+if TYPE_CHECKING:
+    from foveate.models.base import VisionLanguageModel
+
+INT8_FEW_ROWS = 4
+INT4_FEW_ROWS = 128
+GROUP = 32  # inputs that share a scale in int4, the smallest torch's kernel knows: accuracy before size
+BLOCK = 64  # output rows the int4 kernel stores together
+LEVELS = 15  # int4 codes are 0 to 15
+
+
+class Int8Linear(nn.Module):
+    """x W^T + b with W = codes * scale, one scale an output row, symmetric.
+
+    Attributes:
+        codes: [out, in] int8; scale: [out] float32.
+    """
+
+    codes: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach().float()
+        scale = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
+        self.register_buffer("codes", (weight / scale[:, None]).round().to(torch.int8))
+        self.register_buffer("scale", scale)
+        # The kernel's own scales have 8 bits of mantissa: it gets ones, and the products their scale after.
+        self.register_buffer("_ones", torch.ones_like(scale, dtype=torch.bfloat16))
+        self.bias = linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] to [..., out], in the dtype of x."""
+        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        if x.device.type == "cpu" and rows.shape[0] <= INT8_FEW_ROWS:
+            product = torch.ops.aten._weight_int8pack_mm(rows.contiguous(), self.codes, self._ones)
+        else:
+            product = F.linear(rows, self.codes.to(torch.bfloat16))
+        return _finish(product.float() * self.scale, self.bias, x)
+
+    def dequantised(self) -> torch.Tensor:
+        """[out, in] float32: the weight this layer multiplies by."""
+        return self.codes.float() * self.scale[:, None]
+
+
+class Int4Linear(nn.Module):
+    """x W^T + b with W = (code - 8) * scale + zero, scale and zero for each output row and group of inputs.
+
+    Attributes:
+        packed: [out', in / 2] uint8, two codes a byte in the order of torch's CPU kernel; out' is out rounded up to
+            whole blocks.
+        scale_and_zero: [in / GROUP, out', 2] bfloat16.
+    """
+
+    packed: torch.Tensor
+    scale_and_zero: torch.Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        device = linear.weight.device
+        weight = linear.weight.detach().float().cpu()
+        self.out_features, self.in_features = weight.shape
+        assert self.in_features % GROUP == 0, f"{self.in_features} inputs are no whole groups of {GROUP}"
+        weight = F.pad(weight, (0, 0, 0, -self.out_features % BLOCK))
+        grouped = weight.view(weight.shape[0], -1, GROUP)
+        low, high = grouped.amin(dim=2), grouped.amax(dim=2)
+        # Rounded to what is stored before the codes are chosen, so that codes make up for the rounding.
+        scale = ((high - low) / LEVELS).clamp(min=1e-10).bfloat16()
+        zero = (low + 8 * scale.float()).bfloat16()
+        codes = (
+            ((grouped - zero.float()[:, :, None]) / scale.float()[:, :, None] + 8).round().clamp(0, LEVELS)
+        )
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.view(weight.shape).int(), 1)
+        self.register_buffer("packed", packed.to(device))
+        pairs = torch.stack([scale, zero], dim=2).transpose(0, 1).contiguous()
+        self.register_buffer("scale_and_zero", pairs.to(device))
+        self.bias = linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] to [..., out], in the dtype of x."""
+        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        if x.device.type == "cpu" and rows.shape[0] <= INT4_FEW_ROWS:
+            product = torch.ops.aten._weight_int4pack_mm_for_cpu(
+                rows.contiguous(), self.packed, GROUP, self.scale_and_zero
+            )[:, : self.out_features]
+        else:
+            product = F.linear(rows, self.dequantised().to(torch.bfloat16))
+        return _finish(product.float(), self.bias, x)
+
+    def dequantised(self) -> torch.Tensor:
+        """[out, in] float32: the weight this layer multiplies by."""
+        nibbles = torch.stack([self.packed & 15, self.packed >> 4], dim=-1)
+        order = _unpacking_order(self.in_features).to(self.packed.device)
+        codes = nibbles.view(-1, BLOCK * self.in_features).index_select(1, order)
+        grouped = codes.view(self.packed.shape[0], -1, GROUP).float()
+        scale, zero = self.scale_and_zero.float().transpose(0, 1).unbind(2)
+        weight = (grouped - 8) * scale[:, :, None] + zero[:, :, None]
+        return weight.view(-1, self.in_features)[: self.out_features]
+
+
+def _finish(product: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    if bias is not None:
+        product = product + bias.float()
+    return product.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+@functools.cache
+def _unpacking_order(in_features: int) -> torch.Tensor:
+    """Where each code of a block of BLOCK rows lies among its packed nibbles, [BLOCK * in].
+
+    The kernel's order depends on the processor, so it is found by packing numbers that name their own place, one
+    hexadecimal digit at a time.
+    """
+    place = torch.arange(BLOCK * in_features)
+    found = torch.zeros_like(place)
+    for digit in range(0, len(place).bit_length(), 4):
+        codes = ((place >> digit) & 15).view(BLOCK, in_features).int()
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1).flatten()
+        found += torch.stack([packed & 15, packed >> 4], dim=1).flatten().long() << digit
+    return torch.empty_like(found).index_copy_(0, found, place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantisation:
+    """What was done to a model: layers by scheme, and bytes of all its weights before and after."""
+
+    scheme: str
+    layers: dict[str, int]
+    bytes_before: int
+    bytes_after: int
+
+    def text(self) -> str:
+        """For start messages."""
+        layers = ", ".join(f"{count} layers in {name}" for name, count in self.layers.items() if count)
+        size = f"{self.bytes_before / 1e6:,.1f} MB before, {self.bytes_after / 1e6:,.1f} MB after"
+        return f"{layers}; weights took {size}"
+
+
+SCHEMES = ("int8", "int4")
+
+
+def check_scheme(scheme: str) -> None:
+    """Refuses a name that is no scheme.
+
+    Raises:
+        ModelError: with the nearest name.
+    """
+    if scheme not in SCHEMES:
+        raise ModelError(f"There is no quantisation {scheme!r}", fix=nearest(scheme, SCHEMES))
+
+
+def quantise(model: VisionLanguageModel, scheme: str) -> Quantisation:
+    """Replaces the linear layers of the language model and its head, in place.
+
+    In int4, layers whose inputs are no whole groups of 32 become int8; the record counts them.
+
+    Raises:
+        ModelError: an unknown scheme.
+    """
+    check_scheme(scheme)
+    before = weight_bytes(model.hf_model)
+    layers = dict.fromkeys(SCHEMES, 0)
+    _replace(model.language_model, scheme, layers)
+    head = getattr(model.hf_model, "lm_head", None)
+    if type(head) is nn.Linear:
+        model.hf_model.lm_head = _quantised(head, scheme, layers)
+    return Quantisation(
+        scheme=scheme, layers=layers, bytes_before=before, bytes_after=weight_bytes(model.hf_model)
+    )
+
+
+def _replace(module: nn.Module, scheme: str, layers: dict[str, int]) -> None:
+    for name, child in module.named_children():
+        if type(child) is nn.Linear:
+            setattr(module, name, _quantised(child, scheme, layers))
+        else:
+            _replace(child, scheme, layers)
+
+
+def _quantised(linear: nn.Linear, scheme: str, layers: dict[str, int]) -> nn.Module:
+    fits = linear.in_features % GROUP == 0
+    layer = Int4Linear(linear) if scheme == "int4" and fits else Int8Linear(linear)
+    layers["int4" if isinstance(layer, Int4Linear) else "int8"] += 1
+    return layer
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Memory of all parameters and buffers, shared ones once."""
+    tensors = {tensor.data_ptr(): tensor.nbytes for tensor in (*module.parameters(), *module.buffers())}
+    return sum(tensors.values())
