@@ -40,7 +40,7 @@ class Int8Linear(nn.Module):
     """x W^T + b with W = codes * scale, one scale an output row, symmetric.
 
     Attributes:
-        codes: [out, in] int8; scale: [out] float32.
+        codes: [out, in] int8; scale: [out] bfloat16, as torch's kernel takes it.
     """
 
     codes: torch.Tensor
@@ -49,25 +49,25 @@ class Int8Linear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach().float()
-        scale = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
-        self.register_buffer("codes", (weight / scale[:, None]).round().to(torch.int8))
+        # Rounded to what is stored before the codes are chosen, so that codes make up for the rounding.
+        scale = (weight.abs().amax(dim=1).clamp(min=1e-10) / 127).bfloat16()
+        codes = (weight / scale.float()[:, None]).round().clamp(-127, 127)
+        self.register_buffer("codes", codes.to(torch.int8))
         self.register_buffer("scale", scale)
-        # The kernel's own scales have 8 bits of mantissa: it gets ones, and the products their scale after.
-        self.register_buffer("_ones", torch.ones_like(scale, dtype=torch.bfloat16))
         self.bias = linear.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., in] to [..., out], in the dtype of x."""
         rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
         if x.device.type == "cpu" and rows.shape[0] <= INT8_FEW_ROWS:
-            product = torch.ops.aten._weight_int8pack_mm(rows.contiguous(), self.codes, self._ones)
+            product = torch.ops.aten._weight_int8pack_mm(rows.contiguous(), self.codes, self.scale)
         else:
-            product = F.linear(rows, self.codes.to(torch.bfloat16))
-        return _finish(product.float() * self.scale, self.bias, x)
+            product = F.linear(rows, self.codes.to(torch.bfloat16)) * self.scale
+        return _finish(product, self.bias, x)
 
     def dequantised(self) -> torch.Tensor:
         """[out, in] float32: the weight this layer multiplies by."""
-        return self.codes.float() * self.scale[:, None]
+        return self.codes.float() * self.scale.float()[:, None]
 
 
 class Int4Linear(nn.Module):
@@ -112,7 +112,7 @@ class Int4Linear(nn.Module):
             )[:, : self.out_features]
         else:
             product = F.linear(rows, self.dequantised().to(torch.bfloat16))
-        return _finish(product.float(), self.bias, x)
+        return _finish(product, self.bias, x)
 
     def dequantised(self) -> torch.Tensor:
         """[out, in] float32: the weight this layer multiplies by."""
@@ -126,9 +126,10 @@ class Int4Linear(nn.Module):
 
 
 def _finish(product: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    product = product.to(x.dtype)
     if bias is not None:
-        product = product + bias.float()
-    return product.to(x.dtype).view(*x.shape[:-1], -1)
+        product = product + bias
+    return product.view(*x.shape[:-1], -1)
 
 
 @functools.cache
