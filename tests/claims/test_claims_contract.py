@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import foveate
-from foveate.claims import registry, results, systems
+from foveate.claims import base, registry, results, systems
 from foveate.claims.base import Claim, ClaimError, Estimate, Margin, Outcome, Tier, judge
 from foveate.evaluate.statistics import Interval
 
@@ -42,6 +42,24 @@ def test_verdicts_follow_the_intervals(estimates, outcome, direction):
     assert (verdict.outcome, verdict.direction) == (outcome, direction)
     assert verdict.reason.endswith("a note")
     json.dumps(verdict.as_object(), allow_nan=False)  # an open end is null, not Infinity
+
+
+def test_a_tolerated_loss_points_the_right_way_while_it_is_tolerated():
+    loss = Margin(quantity="accuracy, less - full", threshold=-0.02, no_effect=None)
+    assert estimate(loss, -0.05, -0.01, 0.03).points_the_claimed_way
+    assert not estimate(loss, -0.05, -0.03, 0.03).points_the_claimed_way
+    cost = Margin(quantity="seconds more", threshold=0.1, at_least=False, no_effect=None)
+    assert estimate(cost, 0.0, 0.05, 0.2).points_the_claimed_way
+
+
+def test_the_example_in_the_documents_is_a_claim():
+    text = (PACKAGE.parents[1] / "docs" / "claims.md").read_text(encoding="utf-8")
+    code = text.split("```python\n", 1)[1].split("```", 1)[0]
+    scope = {name: getattr(base, name) for name in ("Arm", "Claim", "Margin", "Paper", "Tier")}
+    exec(code, scope)
+    example = scope["MyClaim"]()
+    assert isinstance(example, Claim) and example.system in {system.name for system in systems.SYSTEMS}
+    assert estimate(example.margin[0], -0.015, -0.01, 0.0).passed
 
 
 def test_a_reason_names_what_decided():

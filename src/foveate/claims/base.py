@@ -63,13 +63,14 @@ class Margin:
         quantity: what the number is, with its unit: "throughput, continuous / static".
         threshold: what its whole interval must pass.
         at_least: whether to lie above the threshold; else below.
-        no_effect: the value that would mean no difference: 1 of a ratio, 0 of a difference.
+        no_effect: the value that would mean no difference: 1 of a ratio, 0 of a difference. None where a loss is
+            tolerated up to the threshold: the claimed direction is then to lie on the right side of that.
     """
 
     quantity: str
     threshold: float
     at_least: bool = True
-    no_effect: float = 1.0
+    no_effect: float | None = 1.0
 
     def text(self) -> str:
         """For people: "throughput, continuous / static: at least 1.2"."""
@@ -100,8 +101,10 @@ class Estimate:
     @property
     def points_the_claimed_way(self) -> bool:
         """The value itself lies on the claimed side of no effect."""
-        above = self.interval.value > self.margin.no_effect
-        return above if self.margin.at_least else self.interval.value < self.margin.no_effect
+        margin, value = self.margin, self.interval.value
+        if margin.no_effect is None:
+            return value >= margin.threshold if margin.at_least else value <= margin.threshold
+        return value > margin.no_effect if margin.at_least else value < margin.no_effect
 
     def as_object(self) -> dict[str, Any]:
         """For JSON, which knows no infinity: an open end is null."""

@@ -12,6 +12,7 @@ from foveate.evaluate.statistics.paired import (
     PairedDifference,
     compare_paired,
     mcnemar,
+    paired_test,
     sign_flip_test,
 )
 from foveate.evaluate.statistics.power import detectable_difference, items_needed, power_note
@@ -28,6 +29,7 @@ __all__ = [
     "holm",
     "items_needed",
     "mcnemar",
+    "paired_test",
     "power_note",
     "sign_flip_test",
     "t_interval",

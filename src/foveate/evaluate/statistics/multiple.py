@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foveate.evaluate.statistics.paired import compare_paired
+from foveate.evaluate.statistics.paired import paired_test
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -50,7 +50,7 @@ def tie_groups(
     rows = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
     order = sorted(rows, key=lambda name: -float(rows[name].mean()))
     pairs = list(combinations(order, 2))
-    tested = [compare_paired(rows[a], rows[b], clusters, seed=seed).p_value for a, b in pairs]
+    tested = [paired_test(rows[a], rows[b], clusters, seed=seed)[1] for a, b in pairs]
     separated = {pair for pair, value in zip(pairs, holm(tested), strict=True) if value <= level}
     groups: list[list[str]] = []
     for name in order:

@@ -93,12 +93,34 @@ def sign_flip_test(
     return extreme / (resamples + 1)
 
 
+def paired_test(
+    first: ArrayLike,
+    second: ArrayLike,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[str, float]:
+    """(name of the test, p-value) that two arms on the same items [N] do not differ.
+
+    "exact McNemar" for independent items scored right or wrong, else "sign flip" over clusters.
+
+    Raises:
+        ValueError: different lengths, no items, or scores that are not finite.
+    """
+    a, b = _pair(first, second)
+    independent = len(gather(a - b, clusters).sums) == len(a)
+    if independent and np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all():
+        return "exact McNemar", mcnemar(a, b).p_value
+    return "sign flip", sign_flip_test(a - b, clusters, resamples=resamples, seed=seed)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
     """First arm minus second on the same items, in the scores' unit.
 
     Attributes:
-        test: "exact McNemar" for independent items scored right or wrong, else "sign flip" over clusters.
+        test: which one gave the p-value, see `paired_test`.
         method: how the interval was made.
     """
 
@@ -138,12 +160,7 @@ def compare_paired(
     """
     a, b = _pair(first, second)
     interval = bootstrap_mean(a - b, clusters, level=level, resamples=resamples, seed=seed)
-    groups = gather(a - b, clusters)
-    independent = len(groups.sums) == len(a)
-    if independent and np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all():
-        test, p_value = "exact McNemar", mcnemar(a, b).p_value
-    else:
-        test, p_value = "sign flip", sign_flip_test(a - b, clusters, resamples=resamples, seed=seed)
+    test, p_value = paired_test(a, b, clusters, resamples=resamples, seed=seed)
     return PairedDifference(
         first=float(a.mean()),
         second=float(b.mean()),
@@ -154,7 +171,7 @@ def compare_paired(
         test=test,
         method=interval.method,
         items=len(a),
-        clusters=len(groups.sums),
+        clusters=len(gather(a - b, clusters).sums),
     )
 
 
