@@ -63,6 +63,7 @@ class FakeModel:
     accepts_images = True
     window_cuts_groups = False
     context_length = 200
+    quantisation = None
 
     def __init__(self, *, bidirectional: bool = False) -> None:
         self.bidirectional = bidirectional

@@ -146,6 +146,27 @@ def test_a_failure_that_does_not_come_again_costs_nobody_anything() -> None:
     engine.check_integrity()
 
 
+def test_a_prompt_half_way_in_keeps_its_room() -> None:
+    """Else others take it, and the rest of the prompt finds no block."""
+    model = Fragile()
+    config = EngineConfig(block_size=4, kv_blocks=10, max_sequences=4, max_step_tokens=8, poison=True)
+    engine = Engine(model, config)  # type: ignore[arg-type]
+    engine.add_request(text(2, seed=1), EIGHT, request_id="short")
+    engine.add_request(text(24), EIGHT, request_id="long")
+    engine.step()
+    model.most_tokens = 0
+    with pytest.raises(RuntimeError, match="out of memory"):
+        engine.step()
+    model.most_tokens = 1000
+    [long] = [one for one in engine.scheduler.running if one.request.id == "long"]
+    assert 0 < long.computed < 24 and len(engine.store.blocks(long.key)) == 6
+    engine.add_request(text(6, seed=4), EIGHT, request_id="urgent", priority=1)
+    tokens, reasons, _ = drain(engine)
+    assert tokens["long"] == model.foretell(text(24), 8) and "error" not in reasons.values()
+    assert tokens["urgent"] == model.foretell(text(6, seed=4), 8)
+    engine.check_integrity()
+
+
 def test_when_nothing_works_every_request_ends() -> None:
     model = Fragile(most_tokens=0)
     engine = Engine(model, CONFIG)  # type: ignore[arg-type]

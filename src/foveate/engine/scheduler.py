@@ -237,6 +237,8 @@ class Scheduler:
         """The work was not done: its tokens never were, and images that were not encoded are asked for anew."""
         sequence = work.sequence
         self.store.rollback(sequence.key, work.start)
+        if not sequence.is_decoding:  # a prompt keeps the room it was let in with
+            self.store.reserve(sequence.key, sequence.length)
         keys = sequence.layout.media_keys
         for index in [one for one in sequence.pinned if not self.encoder.is_filled(keys[one])]:
             self.encoder.release(keys[index])
