@@ -2,7 +2,7 @@
 
 Owns the worker threads and their queue; used from one event loop. Knows no engine and no model: it is handed
 work. Threads and no processes: Pillow, NumPy and torch let go of the interpreter while they decode, resize and
-convert, and pixels need no copying (`benchmarks/preprocessing.py` has the figures).
+convert, and pixels need no copying (`benchmarks/preprocessing.py` measures it).
 """
 
 from __future__ import annotations
