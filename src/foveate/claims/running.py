@@ -88,6 +88,8 @@ def execute(
         results.write_atomically(folder / f"{claim.name}.md", reporting.markdown(result))
         results.write_atomically(results.path_of(folder, claim.name), results.dump(result))
     shutil.rmtree(unfinished, ignore_errors=True)
+    if unfinished.parent.is_dir() and not any(unfinished.parent.iterdir()):
+        unfinished.parent.rmdir()
     return result
 
 

@@ -16,7 +16,7 @@ import typer
 
 from foveate.cli.failures import as_dict
 from foveate.cli.progress import progress_bar
-from foveate.cli.terminal import note, table
+from foveate.cli.terminal import count, note, table
 from foveate.cli.verbs import HELP_FLAGS
 from foveate.errors import FoveateError, nearest
 
@@ -201,5 +201,5 @@ def _print_result(result: dict[str, Any]) -> None:
     print(table(("quantity", "measured", "95 % interval", "margin", "met"), estimate_rows(result)))
     print()
     print(table(*arm_rows(result)))
-    print(f"\n{result['tier']} tier, {len(result['seeds'])} seeds: {verdict['outcome']}")
+    print(f"\n{result['tier']} tier, {count(len(result['seeds']), 'seed')}: {verdict['outcome']}")
     note(verdict["reason"])
