@@ -121,7 +121,7 @@ def main() -> int:
     from foveate.cli import chat
     from foveate.cli.main import run
 
-    chat.start_engine = lambda ref, *, dtype, device: FakeEngine(FakeModel())  # type: ignore[assignment]
+    chat.start_engine = lambda ref, *, dtype, device, quantise: FakeEngine(FakeModel())  # type: ignore[assignment]
     return run()
 
 

@@ -259,3 +259,18 @@ def test_a_session_with_a_real_model(tiny_llava: Path, picture: Path) -> None:
         terminal.expect(PROMPT)
         terminal.type("/bye")
         assert terminal.leave() == 0
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int4"])
+def test_quantised_weights_are_asked_for_and_told(
+    ask: Ask, tiny_llava: Path, picture: Path, scheme: str
+) -> None:
+    asked = (str(tiny_llava), str(picture), QUESTION, "--max-tokens", "4")
+    plain, small = ask(*asked), ask(*asked, "--quantise", scheme)
+    assert scheme in small["engine"]["weights"] and scheme not in plain["engine"]["weights"]
+    assert small["usage"]["prompt_tokens"] == plain["usage"]["prompt_tokens"]
+
+
+def test_an_unknown_quantisation_is_refused_before_anything_is_loaded(foveate: Runner, picture: Path) -> None:
+    done = foveate("chat", str(picture), QUESTION, "--quantise", "int3")
+    assert done.returncode == 2 and "int3" in done.stderr and "int8" in done.stderr

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = SamplingSettings()
 DataType = Literal["auto", "float32", "bfloat16", "float16"]
+Quantisation = Literal["int8", "int4"]
 
 
 def command(
@@ -75,6 +76,10 @@ def command(
         int | None, typer.Option("--seed", metavar="N", help="Makes drawing repeatable.")
     ] = DEFAULTS.seed,
     dtype: Annotated[DataType, typer.Option("--dtype", help="Number format of the weights.")] = "auto",
+    quantise: Annotated[
+        Quantisation | None,
+        typer.Option("--quantise", help="Keep the language model's weights in 8 or 4 bits."),
+    ] = None,
     device: Annotated[
         str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps.")
     ] = "auto",
@@ -89,7 +94,7 @@ def command(
     settings = SamplingSettings(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     pictures = [open_picture(source) for source in request.images]
     start = time.perf_counter()
-    engine = start_engine(request.model or EMBEDDED_MODEL, dtype=dtype, device=device)
+    engine = start_engine(request.model or EMBEDDED_MODEL, dtype=dtype, device=device, quantise=quantise)
     load_seconds = time.perf_counter() - start
     debug = bool(context.find_root().params.get("debug"))
     if debug:
@@ -178,7 +183,7 @@ def open_picture(source: str) -> Image:
     return open_image(source)
 
 
-def start_engine(ref: str, *, dtype: str, device: str) -> Engine:
+def start_engine(ref: str, *, dtype: str, device: str, quantise: str | None = None) -> Engine:
     """Load a model quietly, without any network attempt where nothing has to be fetched, and start an engine for
     one reader: its cache holds one conversation as long as the model's context."""
     if is_local_model(ref):
@@ -194,7 +199,8 @@ def start_engine(ref: str, *, dtype: str, device: str) -> Engine:
 
         if is_local_model(ref):
             logging.disable_progress_bar()
-        return Engine(load(ref, dtype=dtype, device=device), EngineConfig(max_sequences=1))
+        model = load(ref, dtype=dtype, device=device, quantise=quantise)
+        return Engine(model, EngineConfig(max_sequences=1))
 
 
 @contextlib.contextmanager
