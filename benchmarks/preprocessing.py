@@ -1,6 +1,6 @@
 """Time to first token of a text request while large JPEGs arrive: pictures prepared in threads, or in line.
 
-Run: python benchmarks/preprocessing.py [--json] [--repetitions N]
+Run: python benchmarks/preprocessing.py [--repetitions N]
 
 fovea-nano, 16 photographs' worth of noise of 12 megapixels, and one text request that comes right after them. "in line"
 is what an engine does whose loop prepares the prompts itself. "alone" is the text request without pictures. Arms
@@ -14,6 +14,7 @@ import asyncio
 import io
 import json
 import statistics
+import sys
 import time
 from typing import Any
 
@@ -89,7 +90,6 @@ async def measure(repetitions: int) -> list[dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="1 or more")
     options = parser.parse_args()
     rows = asyncio.run(measure(options.repetitions))
@@ -104,15 +104,17 @@ def main() -> None:
     result = {
         "pictures": PICTURES,
         "pixels": [WIDTH, HEIGHT],
+        "repetitions": len(rows),
         "time_to_first_token": figures,
         "in_line_over_threads": {
             "minimum": round(min(gain), 1),
             "median": round(statistics.median(gain), 1),
             "maximum": round(max(gain), 1),
         },
-        "machine": machine.describe(),
     }
-    print(json.dumps(result, indent=2) if options.json else figures | {"gain": result["in_line_over_threads"]})
+    print(json.dumps(result, indent=2))
+    command = f"python benchmarks/preprocessing.py --repetitions {len(rows)}"
+    print(machine.write("preprocessing", command, [result]), file=sys.stderr)
 
 
 if __name__ == "__main__":
