@@ -7,9 +7,9 @@ nothing; embeddings and norms stay too. Knows no checkpoint files and no engine.
 Activations are rounded to bfloat16 and products summed in float32 whatever the model's dtype, for that is what
 torch's kernels take. Which kernel runs depends on the number of rows (benchmarks/quantisation.py):
 
-- int8: `_weight_int8pack_mm` up to 4 rows, for it reads the weights once a row; above, the codes are widened to
+- int8: `_weight_int8pack_mm` up to 16 rows, for its time grows with the rows; above, the codes are widened to
   bfloat16, which is exact, for a plain product;
-- int4: `_weight_int4pack_mm_for_cpu` up to 128 rows; above, the codes are unpacked and widened.
+- int4: `_weight_int4pack_mm_for_cpu` up to 256 rows; above, the codes are unpacked and widened, which takes long.
 
 Devices other than a CPU always widen.
 """
@@ -29,8 +29,8 @@ from foveate.errors import ModelError, nearest
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
 
-INT8_FEW_ROWS = 4
-INT4_FEW_ROWS = 128
+INT8_FEW_ROWS = 16
+INT4_FEW_ROWS = 256
 GROUP = 32  # inputs that share a scale in int4, the smallest torch's kernel knows: accuracy before size
 BLOCK = 64  # output rows the int4 kernel stores together
 LEVELS = 15  # int4 codes are 0 to 15
@@ -59,11 +59,16 @@ class Int8Linear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., in] to [..., out], in the dtype of x."""
         rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
-        if x.device.type == "cpu" and rows.shape[0] <= INT8_FEW_ROWS:
-            product = torch.ops.aten._weight_int8pack_mm(rows.contiguous(), self.codes, self.scale)
-        else:
-            product = F.linear(rows, self.codes.to(torch.bfloat16)) * self.scale
-        return _finish(product, self.bias, x)
+        few = x.device.type == "cpu" and rows.shape[0] <= INT8_FEW_ROWS
+        return _finish(self.narrow(rows) if few else self.widened(rows), self.bias, x)
+
+    def narrow(self, rows: torch.Tensor) -> torch.Tensor:
+        """[rows, in] to [rows, out], both bfloat16: weights are read as they lie. On a CPU only."""
+        return torch.ops.aten._weight_int8pack_mm(rows.contiguous(), self.codes, self.scale)
+
+    def widened(self, rows: torch.Tensor) -> torch.Tensor:
+        """[rows, in] to [rows, out], both bfloat16: weights become bfloat16 first."""
+        return F.linear(rows, self.codes.to(torch.bfloat16)) * self.scale
 
     def dequantised(self) -> torch.Tensor:
         """[out, in] float32: the weight this layer multiplies by."""
@@ -106,13 +111,19 @@ class Int4Linear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., in] to [..., out], in the dtype of x."""
         rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
-        if x.device.type == "cpu" and rows.shape[0] <= INT4_FEW_ROWS:
-            product = torch.ops.aten._weight_int4pack_mm_for_cpu(
-                rows.contiguous(), self.packed, GROUP, self.scale_and_zero
-            )[:, : self.out_features]
-        else:
-            product = F.linear(rows, self.dequantised().to(torch.bfloat16))
-        return _finish(product, self.bias, x)
+        few = x.device.type == "cpu" and rows.shape[0] <= INT4_FEW_ROWS
+        return _finish(self.narrow(rows) if few else self.widened(rows), self.bias, x)
+
+    def narrow(self, rows: torch.Tensor) -> torch.Tensor:
+        """[rows, in] to [rows, out], both bfloat16: weights are read as they lie. On a CPU only."""
+        product = torch.ops.aten._weight_int4pack_mm_for_cpu(
+            rows.contiguous(), self.packed, GROUP, self.scale_and_zero
+        )
+        return product[:, : self.out_features]
+
+    def widened(self, rows: torch.Tensor) -> torch.Tensor:
+        """[rows, in] to [rows, out], both bfloat16: weights become bfloat16 first."""
+        return F.linear(rows, self.dequantised().to(torch.bfloat16))
 
     def dequantised(self) -> torch.Tensor:
         """[out, in] float32: the weight this layer multiplies by."""
