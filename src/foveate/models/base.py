@@ -107,6 +107,19 @@ class VisionLanguageModel(abc.ABC):
         return "column" if self.accepts_images else None
 
     @property
+    def resizes(self) -> bool:
+        """Whether `resized` works: the tower takes pictures of other sizes than the processor makes."""
+        return False
+
+    def resized(self, item: PreparedMedia, rows: int, cols: int) -> PreparedMedia:
+        """The same picture at the resolution that becomes rows x cols visual tokens; see `resizes`."""
+        raise NotImplementedError(f"the towers of {self.family} take one size")
+
+    def picture(self, item: PreparedMedia) -> torch.Tensor:
+        """[tiles, 3, H, W] normalised pixels of a prepared image."""
+        return item.tensors["pixel_values"]
+
+    @property
     def language_model(self) -> Any:
         """The decoder stack that takes `inputs_embeds`."""
         return self.hf_model.model.language_model

@@ -5,7 +5,7 @@ Owns the loop that every faster engine is compared with. Knows no batching, no s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from foveate.models.records import GeneratedToken
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
-    from foveate.models.records import Prompt
+    from foveate.models.records import MediaFeatures, Prompt
 
 REPLACEMENT = "\ufffd"
 
@@ -44,6 +44,21 @@ class SamplingOptions:
         ):
             if not valid:
                 raise PromptError(f"{name} is {getattr(self, name)}", why=f"it must be {range_text}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageInputs:
+    """What a prompt becomes before the language model, where it is not what the model itself would make.
+
+    Attributes:
+        features: of each image, as many rows as the prompt has placeholders for it.
+        positions: [1, T] or [3, 1, T].
+        following: position of the first generated token.
+    """
+
+    features: Sequence[MediaFeatures]
+    positions: torch.Tensor
+    following: int
 
 
 class IncrementalDetokenizer:
@@ -112,9 +127,16 @@ def choose(logits: torch.Tensor, options: SamplingOptions, generator: torch.Gene
 
 @torch.inference_mode()
 def generate(
-    model: VisionLanguageModel, prompt: Prompt, options: SamplingOptions
+    model: VisionLanguageModel,
+    prompt: Prompt,
+    options: SamplingOptions,
+    inputs: LanguageInputs | None = None,
 ) -> Iterator[GeneratedToken]:
-    """Decodes one prompt token by token; the last one carries a finish reason."""
+    """Decodes one prompt token by token; the last one carries a finish reason.
+
+    Args:
+        inputs: features and positions to use instead of the model's own (reduced visual tokens).
+    """
     room = model.context_length - len(prompt.token_ids)
     if room < 1:
         raise PromptError(
@@ -124,14 +146,18 @@ def generate(
         )
     stops = end_token_ids(model) | set(options.stop_token_ids)
     generator = None if options.seed is None else torch.Generator().manual_seed(options.seed)
-    features = model.encode(prompt.media)
-    positions = model.positions(prompt)
+    if inputs is None:
+        positions = model.positions(prompt)
+        # 1-D or M-RoPE alike, text continues one past the largest position used so far.
+        inputs = LanguageInputs(
+            features=model.encode(prompt.media), positions=positions, following=int(positions.max()) + 1
+        )
+    features, positions = inputs.features, inputs.positions
     state = model.attention_state(prompt, KeyValueCache())
     hidden = model.run_language_model(
         model.merge(prompt, features), positions, state, **model.language_keywords(prompt, features)
     )
-    # 1-D or M-RoPE alike, text continues one past the largest position used so far.
-    position = positions.max() + 1
+    position = torch.tensor(inputs.following, device=model.device)
     detokenizer = IncrementalDetokenizer(model.tokenizer)
     limit = min(options.max_new_tokens, room)
     for step in range(limit):

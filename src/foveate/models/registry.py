@@ -33,6 +33,7 @@ class FamilyInfo:
         licence: of the `transformers` model code used (a checkpoint's weights carry their own licence).
         salience: where the salience row comes from: "CLS row", "column mean", or "none".
         positions: "1-D" or "M-RoPE".
+        resizes: whether its tower takes smaller pictures than the processor makes.
     """
 
     name: str
@@ -42,6 +43,7 @@ class FamilyInfo:
     licence: str = "Apache-2.0"
     salience: str = COLUMN_MEAN
     positions: str = ONE_DIMENSION
+    resizes: bool = False
 
 
 FAMILIES: tuple[FamilyInfo, ...] = (
@@ -51,6 +53,7 @@ FAMILIES: tuple[FamilyInfo, ...] = (
         adapter="llava:Llava",
         paper="LLaVA-1.5, arXiv 2310.03744",
         salience=CLS_ROW,
+        resizes=True,
     ),
     FamilyInfo(
         name="llava_next",
@@ -71,6 +74,7 @@ FAMILIES: tuple[FamilyInfo, ...] = (
         adapter="qwen2_vl:Qwen2VL",
         paper="Qwen2-VL, arXiv 2409.12191",
         positions=M_ROPE,
+        resizes=True,
     ),
     FamilyInfo(
         name="qwen2_5_vl",
@@ -78,6 +82,7 @@ FAMILIES: tuple[FamilyInfo, ...] = (
         adapter="qwen2_5_vl:Qwen25VL",
         paper="Qwen2.5-VL, arXiv 2502.13923",
         positions=M_ROPE,
+        resizes=True,
     ),
     FamilyInfo(
         name="qwen3_vl",
@@ -85,6 +90,7 @@ FAMILIES: tuple[FamilyInfo, ...] = (
         adapter="qwen3_vl:Qwen3VL",
         paper="Qwen3-VL, arXiv 2511.21631",
         positions=M_ROPE,
+        resizes=True,
     ),
     FamilyInfo(
         name="idefics3",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from foveate.reduce.base import Reducer
     from foveate.reduce.budget import Budget, Plan
     from foveate.reduce.keep_map import KeepMap
+    from foveate.reduce.prompt import ReducedPrompt, generate_reduced, reduce_prompt, reduced_logits
     from foveate.reduce.registry import get_reducer, list_reducers, reducer
 
 _HOMES = {
@@ -20,17 +21,25 @@ _HOMES = {
     "KeepMap": "keep_map",
     "Plan": "budget",
     "Reducer": "base",
+    "ReducedPrompt": "prompt",
+    "generate_reduced": "prompt",
     "get_reducer": "registry",
     "list_reducers": "registry",
+    "reduce_prompt": "prompt",
+    "reduced_logits": "prompt",
     "reducer": "registry",
 }
 __all__ = [
     "Budget",
     "KeepMap",
     "Plan",
+    "ReducedPrompt",
     "Reducer",
+    "generate_reduced",
     "get_reducer",
     "list_reducers",
+    "reduce_prompt",
+    "reduced_logits",
     "reducer",
 ]
 

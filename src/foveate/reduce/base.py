@@ -72,6 +72,7 @@ class Reducer(abc.ABC):
     needs: ClassVar[Needs] = Needs()
     Config: ClassVar[type[ReducerConfig]] = ReducerConfig
     default_tiles: ClassVar[TileRule] = "uniform"
+    tile_rules: ClassVar[tuple[TileRule, ...]] = ("whole", "uniform", "salience")  # that it can work under
     repacks: ClassVar[bool] = True  # what the authors' code does with 1-D positions
     stage: ClassVar[str] = "before the language model"
     version: ClassVar[int] = 1  # part of the name for caches: raise it when the rule's outcome changes
@@ -92,12 +93,23 @@ class Reducer(abc.ABC):
 
     def __init__(self, config: ReducerConfig | None = None) -> None:
         self.config = config if config is not None else self.Config()
+        if self.tile_rule not in self.tile_rules:
+            raise ReductionError(
+                f"The method {self.name} cannot share tiles by the rule {self.tile_rule!r}",
+                why="it works on the raster of one tile at a time"
+                if self.tile_rule == "whole"
+                else "how many tokens its rasters give must be known before the tower has looked",
+                fix=f"It can: {', '.join(self.tile_rules)}.",
+            )
 
     # -- what a method answers ---------------------------------------------------------------------------
 
     @abc.abstractmethod
     def choose(self, tokens: Tokens, k: int) -> Choice:
-        """Which k of each set of n tokens stay, 1 <= k <= n; no loop over tokens, no wait for the device."""
+        """Which k of each set of n tokens stay, 1 <= k <= n; no loop over tokens, no wait for the device.
+
+        A method that defines `fit` keeps fit(rows, cols, k) of them.
+        """
 
     def fit(self, rows: int, cols: int, k: int) -> int:
         """How many of at most k tokens a tile of rows x cols can be cut to; grids cannot give every number."""
@@ -129,9 +141,9 @@ class Reducer(abc.ABC):
         """
         from foveate.reduce.registry import methods_for
 
-        missing = self.required.missing(model.salience_kind)
+        missing = self.required.missing(model.salience_kind, model.resizes)
         if missing:
-            others = ", ".join(methods_for(model.salience_kind, near=self.name)[:3])
+            others = ", ".join(methods_for(model.salience_kind, model.resizes, near=self.name)[:3])
             fallback = (
                 " or allow the column mean with column_fallback=True" if self.needs.salience == "cls" else ""
             )
@@ -169,7 +181,7 @@ class Reducer(abc.ABC):
         fitting = self._fitting(layout, kept)
         if fitting != kept:
             reason += f"; {self.name} cuts this grid to {fitting} of at most {kept}"
-        return replace(plan, kept=fitting, reason=reason)
+        return replace(plan, kept=fitting, ceiling=kept, reason=reason)
 
     def _fitting(self, layout: TokenLayout, kept: int) -> int:
         if type(self).fit is Reducer.fit:
@@ -188,10 +200,15 @@ class Reducer(abc.ABC):
         return "keep" if m_rope or not self.repacks else "repack"
 
     @final
-    def cache_key(self, kept: int, *, question: str = "") -> str:
-        """What must be in the name of cached features and prefixes beside picture and processing."""
+    def cache_key(self, plan: Plan, *, question: str = "") -> str:
+        """What must be in the name of cached features and prefixes beside picture and processing.
+
+        The same for every budget that comes to the same plan; "full" for plans that drop nothing.
+        """
+        if plan.is_full:
+            return "full"
         settings = ",".join(f"{name}={value}" for name, value in sorted(asdict(self.config).items()))
-        key = f"{self.name}.{self.version}({settings})@{kept}"
+        key = f"{self.name}.{self.version}({settings})@{plan.ceiling}"
         if self.required.question:
             key += f"?{hashlib.sha256(question.encode()).hexdigest()[:32]}"
         return key
@@ -222,7 +239,7 @@ class Reducer(abc.ABC):
         for (grid, plan, device, _), indices in groups.items():
             chosen = [items[index] for index in indices]
             if plan.is_full:
-                full = KeepMap.full(grid, method=self.name, asked=plan.asked, device=device)
+                full = KeepMap.full(grid, method=self.cache_key(plan), asked=plan.asked, device=device)
                 maps.update((index, full) for index in indices)
                 continue
             found = self._select_group(chosen, plan, [questions[index] for index in indices])
@@ -238,9 +255,9 @@ class Reducer(abc.ABC):
         rule = self.tile_rule if len(layout.tiles) > 1 else "whole"
         whole = gather_problems(items, layout, self.required, questions, None)
         if rule == "whole":
-            problems = [(whole, self.choose(whole.tokens, plan.kept))]
+            problems = [(whole, self.choose(whole.tokens, plan.ceiling))]
         else:
-            quotas = self._quotas(rule, grid, layout, whole.tokens, plan.kept)
+            quotas = self._quotas(rule, grid, layout, whole.tokens, plan.ceiling)
             if isinstance(self, ScoringReducer):
                 scores = self.score(whole.tokens)
                 kept = top_k_within(scores, layout.tile, quotas, plan.kept)
@@ -248,7 +265,7 @@ class Reducer(abc.ABC):
             else:
                 problems = self._choose_by_tile(items, layout, questions, rule, quotas)
         return scatter_choices(
-            problems, layout, grid=grid, plan=plan, method=self.cache_key(plan.kept), stage=self.stage
+            problems, layout, grid=grid, plan=plan, method=self.cache_key(plan), stage=self.stage
         )
 
     def _quotas(
@@ -275,7 +292,6 @@ class Reducer(abc.ABC):
         for item, row in enumerate(rows):
             for tile, quota in enumerate(row):
                 shape = layout.tiles[tile]
-                quota = self.fit(shape.rows, shape.cols, quota) if quota else 0
                 if quota:
                     groups.setdefault((shape.rows, shape.cols, quota), []).append((item, tile))
         problems = []

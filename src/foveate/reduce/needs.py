@@ -20,6 +20,7 @@ class Needs:
     shallow: depth of a second, earlier salience row, as a share of the tower's layers; None for none.
     features: whether the projected features are compared.
     keys: whether the tower's keys are compared.
+    resizing: whether pictures are made smaller before the tower, so that it must take other sizes.
     question: whether the choice depends on the question, so that it cannot be reused for another.
     """
 
@@ -28,9 +29,17 @@ class Needs:
     features: bool = False
     keys: bool = False
     question: bool = False
+    resizing: bool = False
 
-    def missing(self, salience_kind: str | None) -> str:
-        """Why a tower that has `salience_kind` ("cls", "column" or None) cannot serve; empty if it can."""
+    def missing(self, salience_kind: str | None, resizes: bool) -> str:
+        """Why a tower cannot serve; empty if it can.
+
+        Args:
+            salience_kind: "cls", "column" or None, what the tower gives.
+            resizes: whether it takes pictures of other sizes than the processor makes.
+        """
+        if self.resizing and not resizes:
+            return "it shrinks pictures before the tower, and this tower takes tiles of one size"
         if self.salience in ("cls", "column") and salience_kind != self.salience:
             has = WORDS.get(salience_kind or "", "no salience row")
             return f"it scores with the {WORDS[self.salience]}, and this tower has the {has}"
@@ -49,6 +58,8 @@ class Needs:
             parts.append("tower keys")
         if self.features:
             parts.append("features")
+        if self.resizing:
+            parts.append("a smaller picture")
         if self.question:
             parts.append("the question")
         return ", ".join(parts) or "nothing"

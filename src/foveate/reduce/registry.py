@@ -56,6 +56,101 @@ def _ours(name: str, attribute: str, **facts: Any) -> ReducerInfo:
 METHODS: tuple[ReducerInfo, ...] = (
     _ours("random", "RandomTokens", paper="baseline", rule="k at random, the same for the same picture"),
     _ours("strided", "Strided", paper="baseline", rule="k at even distances in raster order"),
+    _ours("average_pool", "AveragePool", paper="baseline", rule="means of the cells of a smaller raster"),
+    _ours(
+        "pixel_shuffle",
+        "PixelShuffle",
+        paper="baseline",
+        rule="s × s tokens become one, each channel from one of them",
+    ),
+    _ours(
+        "downsample",
+        "Downsample",
+        paper="baseline",
+        rule="a smaller picture goes into the tower",
+        needs=Needs(resizing=True),
+    ),
+    _ours(
+        "tome",
+        "ToMe",
+        paper="Token Merging: Your ViT But Faster, Bolya et al. 2022",
+        arxiv="2210.09461",
+        rule="the most similar of alternate tokens merge, by keys",
+        headline="ViT-L at 384 pixels: twice the images a second at 0.8 points of ImageNet",
+        needs=Needs(keys=True),
+    ),
+    _ours(
+        "hired",
+        "HiRED",
+        paper="HiRED, Arif et al. 2024",
+        arxiv="2408.10945",
+        rule="tiles share the budget by where the overview's early CLS row looks; top k by the late one",
+        headline="LLaVA-NeXT-7B at 20 % of tokens: 0.49 to 2.30 tokens/s on a P40, DocVQA 73.4 to 60.8",
+        needs=Needs(salience="cls", shallow=0.0),
+    ),
+    _ours(
+        "fastervlm",
+        "FasterVLM",
+        paper="FasterVLM, Zhang et al. 2024",
+        arxiv="2412.01818",
+        rule="top k by the CLS row",
+        headline="LLaVA-1.5-7B keeps about 90 % of its score at 5 % of tokens",
+        needs=Needs(salience="any"),
+    ),
+    _ours(
+        "vispruner",
+        "VisPruner",
+        paper="VisPruner, Zhang et al. 2024",
+        arxiv="2412.01818",
+        rule="half by salience, half by thinning out similar ones",
+        headline="LLaVA-1.5-7B keeps 91.7 % at 64 of 576 tokens",
+        needs=Needs(salience="any", features=True),
+    ),
+    _ours(
+        "visionzip",
+        "VisionZip",
+        paper="VisionZip, Yang et al. 2024",
+        arxiv="2412.04467",
+        rule="the most salient stay, the others merge into strided anchors by keys",
+        headline="about 95 % of the score at 10 % of tokens",
+        needs=Needs(salience="any", keys=True),
+    ),
+    _ours(
+        "prumerge_plus",
+        "PruMergePlus",
+        paper="LLaVA-PruMerge, Shang et al. 2024",
+        arxiv="2403.15388",
+        rule="outliers of the CLS row and strided tokens, neighbours merged in; capped to k",
+        headline="LLaVA-1.5-7B keeps 83.0 to 86.5 % at 64 tokens (later papers' tables, PruMerge)",
+        needs=Needs(salience="cls", keys=True),
+    ),
+    _ours(
+        "divprune",
+        "DivPrune",
+        paper="DivPrune, Alvar et al. 2025",
+        arxiv="2503.02175",
+        rule="the k least alike, by maximal minimal distance",
+        headline="LLaVA-1.5-7B keeps 94.8 % at 64 tokens",
+        needs=Needs(features=True),
+    ),
+    _ours(
+        "holov",
+        "HoloV",
+        paper="HoloV, Zou et al. 2025",
+        arxiv="2510.02912",
+        rule="stretches of the raster get quotas by attention and variety",
+        headline="LLaVA-1.5-7B keeps 95.8 % at 11.1 % of tokens",
+        needs=Needs(salience="any", features=True),
+    ),
+    _ours(
+        "vscan",
+        "VScan",
+        paper="VScan, Zhang et al. 2025 (stage 1)",
+        arxiv="2505.22654",
+        rule="half by windows of an early row, half by the late row, the rest averaged in",
+        headline="LLaVA-NeXT-7B keeps 95.4 % at 2.91 × prefill, with its stage 2",
+        needs=Needs(salience="any", shallow=5 / 24, features=True),
+    ),
 )
 
 _own: dict[str, ReducerInfo] = {}
@@ -133,11 +228,15 @@ def get_reducer(name: str, **settings: Any) -> Reducer:
     return cls(cls.Config(**settings))
 
 
-def methods_for(salience_kind: str | None, *, near: str = "") -> list[str]:
+def methods_for(salience_kind: str | None, resizes: bool, *, near: str = "") -> list[str]:
     """Names that work with a tower of this salience, those that need the most like `near` first."""
     infos = {info.name: info for info in list_reducers()}
     wanted = infos[near].needs if near in infos else Needs()
-    fitting = [info for info in infos.values() if not info.needs.missing(salience_kind) and info.name != near]
+    fitting = [
+        info
+        for info in infos.values()
+        if not info.needs.missing(salience_kind, resizes) and info.name != near
+    ]
 
     def distance(info: ReducerInfo) -> tuple[int, float]:
         unlike = sum(

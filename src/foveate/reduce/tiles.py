@@ -75,33 +75,32 @@ def salience_quotas(
     own = max(min(int(alpha * k), sizes[overview]), k - parts)
     weights = salience.float() @ coverage(grid, salience.device).T
     weights[:, overview] = 0
-    quotas = _share(weights, limits, k - own, overview)
+    limits[overview] = 0
+    quotas = share_out(weights, limits, k - own)
     quotas[:, overview] = own
     return quotas
 
 
-def _share(weights: torch.Tensor, limits: torch.Tensor, amount: int, closed: int) -> torch.Tensor:
-    """[B, T] int64: `amount` in proportion to weights [B, T], at most `limits` [T] each, none to tile `closed`.
+def share_out(weights: torch.Tensor, limits: torch.Tensor, amount: int) -> torch.Tensor:
+    """[B, P] int64: `amount` shared in proportion to weights [B, P], at most `limits` [P] to each.
 
-    Rounds of floors; a round either fills a tile or leaves less than one token a tile, and those go to the
-    largest remainders, lowest id first. Loops over tiles, never over tokens.
+    Weights count in millionths of their sum, so that rounding does not decide between equal ones. Rounds of
+    floors; a round either fills a part or leaves less than one token a part, and those go one each to the parts of
+    largest weight with room, lowest id first. Parts without weight get some only when all others are full. Loops
+    over parts, never over tokens, and reads nothing back to the host.
     """
-    limits = limits.clone().expand(weights.shape).clone()
-    limits[:, closed] = 0
     weights = weights.double().clamp(min=0)
-    quotas = torch.zeros_like(limits)
-    ideal = weights
-    for _ in range(weights.shape[1]):
+    shares = (weights / weights.sum(1, keepdim=True).clamp(min=1e-300) * 1e6).round().long()
+    quotas = torch.zeros_like(shares)
+    rank = shares.argsort(dim=1, descending=True, stable=True)
+    for _ in range(shares.shape[1]):
         room = limits - quotas
-        open_weights = weights * (room > 0)
-        # Tiles without any salience share by room once the others are full.
-        nothing = open_weights.sum(1, keepdim=True) <= 0
-        open_weights = torch.where(nothing, room.double(), open_weights)
-        left = (amount - quotas.sum(1, keepdim=True)).double()
-        ideal = left * open_weights / open_weights.sum(1, keepdim=True).clamp(min=1e-300)
-        quotas = quotas + torch.minimum(ideal.floor().long(), room)
-    room = limits - quotas
-    remainder = torch.where(room > 0, ideal - ideal.floor(), -1.0)
+        open_shares = shares * (room > 0)
+        open_shares = torch.where(open_shares.sum(1, keepdim=True) == 0, room, open_shares)
+        left = amount - quotas.sum(1, keepdim=True)
+        whole = open_shares.sum(1, keepdim=True).clamp(min=1)
+        quotas = quotas + torch.minimum(left * open_shares // whole, room)
+    has_room = (limits - quotas > 0).gather(1, rank)
     left = amount - quotas.sum(1, keepdim=True)
-    place = remainder.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return quotas + ((place < left) & (room > 0)).long()
+    lucky = has_room & (has_room.cumsum(1) <= left)
+    return quotas.scatter_add(1, rank, lucky.long())

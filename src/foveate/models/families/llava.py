@@ -7,6 +7,7 @@ Owns: one tile an image, features of the tower layer `vision_feature_layer` (CLI
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,10 +40,33 @@ class Llava(VisionLanguageModel):
     def salience_kind(self) -> str | None:
         return "cls" if tower_has_cls(self.hf_model.model.vision_tower) else "column"
 
+    @property
+    def resizes(self) -> bool:
+        tower = self.hf_model.model.vision_tower
+        embeddings = getattr(tower, "vision_model", tower).embeddings
+        # A CLS token that stays a feature would come on top of the smaller raster.
+        return hasattr(embeddings, "interpolate_pos_encoding") and not self._raster(1, 1).extra
+
+    def resized(self, item: PreparedMedia, rows: int, cols: int) -> PreparedMedia:
+        """The tower interpolates its position embeddings to the smaller raster."""
+        patch = int(self.config.vision_config.patch_size)
+        pixels = torch.nn.functional.interpolate(
+            item.tensors["pixel_values"].float(),
+            size=(rows * patch, cols * patch),
+            mode="bilinear",
+            antialias=True,
+        )
+        tensors = {**item.tensors, "pixel_values": pixels.to(item.tensors["pixel_values"].dtype)}
+        return replace(item, tensors=tensors, grid=self._raster(rows, cols))
+
     def visual_grid(self, width: int, height: int, *, images_in_prompt: int = 1) -> VisualGrid:
         pixel_width, pixel_height = processed_size(self.image_processor, width, height)
         patch = int(self.config.vision_config.patch_size)
-        rows, cols = pixel_height // patch, pixel_width // patch
+        return self._raster(pixel_height // patch, pixel_width // patch, pixel_height, pixel_width)
+
+    def _raster(self, rows: int, cols: int, pixel_height: int = 0, pixel_width: int = 0) -> VisualGrid:
+        """One raster; its pixels are whole patches where not told otherwise."""
+        patch = int(self.config.vision_config.patch_size)
         # The tower puts its CLS token in front, and "default" drops whatever stands there.
         first = int(tower_has_cls(self.hf_model.model.vision_tower))
         first -= int(self.config.vision_feature_select_strategy == "default")
@@ -51,8 +75,8 @@ class Llava(VisionLanguageModel):
             rows=rows,
             cols=cols,
             tiles=((rows, cols),),
-            pixel_width=pixel_width,
-            pixel_height=pixel_height,
+            pixel_width=pixel_width or cols * patch,
+            pixel_height=pixel_height or rows * patch,
             extra=max(first, 0),
             regions=(Region(rows=rows, cols=cols, before=1),) if first > 0 else (),
         )

@@ -29,6 +29,10 @@ class LlavaNext(Llava):
     family = "llava_next"
     max_tiles: int | None = None
 
+    @property
+    def resizes(self) -> bool:
+        return False  # a smaller picture changes its tiles, not their size
+
     def layout(self, width: int, height: int) -> AnyresLayout:
         """Tiles and area of one image."""
         vision = self.config.vision_config

@@ -7,6 +7,7 @@ Owns: the resize to a multiple of patch x merge within a pixel budget, per-image
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from foveate.errors import PromptError
 from foveate.models.attention import listening
 from foveate.models.base import VisionLanguageModel
 from foveate.models.parts.mrope import mrope_positions
+from foveate.models.parts.patches import patches_of, picture_of
 from foveate.models.records import Encoded, PreparedMedia, Prompt, VisualGrid
 
 if TYPE_CHECKING:
@@ -63,6 +65,45 @@ class Qwen2VL(VisionLanguageModel):
     def process_pixels(self, image: PIL.Image.Image, *, images_in_prompt: int = 1) -> dict[str, torch.Tensor]:
         output = self.image_processor(images=[image], return_tensors="pt")
         return {"pixel_values": output["pixel_values"], "image_grid_thw": output["image_grid_thw"]}
+
+    @property
+    def resizes(self) -> bool:
+        return True
+
+    def picture(self, item: PreparedMedia) -> torch.Tensor:
+        vision = self.config.vision_config
+        return picture_of(
+            item.tensors["pixel_values"],
+            item.grid.rows,
+            item.grid.cols,
+            merge=vision.spatial_merge_size,
+            patch=vision.patch_size,
+        )[None]
+
+    def resized(self, item: PreparedMedia, rows: int, cols: int) -> PreparedMedia:
+        """Native resolution: the tower reads any number of patches."""
+        vision = self.config.vision_config
+        merge, patch = int(vision.spatial_merge_size), int(vision.patch_size)
+        side = merge * patch
+        before = item.tensors["pixel_values"]
+        smaller = torch.nn.functional.interpolate(
+            self.picture(item).float(), size=(rows * side, cols * side), mode="bilinear", antialias=True
+        )[0].to(before.dtype)
+        frames = before.shape[1] // (3 * patch * patch)
+        tensors = {
+            **item.tensors,
+            "pixel_values": patches_of(smaller, merge=merge, patch=patch, frames=frames),
+            "image_grid_thw": torch.tensor([[1, rows * merge, cols * merge]]),
+        }
+        grid = VisualGrid(
+            tokens=rows * cols,
+            rows=rows,
+            cols=cols,
+            tiles=((rows, cols),),
+            pixel_width=cols * side,
+            pixel_height=rows * side,
+        )
+        return replace(item, tensors=tensors, grid=grid)
 
     def positions(self, prompt: Prompt) -> torch.Tensor:
         grids = [(item.grid.rows, item.grid.cols) for item in prompt.media]

@@ -81,7 +81,9 @@ def llava_features(
     cls = tower_has_cls(tower)
     listen_to_tower(tap, tower, layer)
     with listening(tap):
-        hidden = tower(pixels, output_hidden_states=True, return_dict=True).hidden_states
+        # Only a downsampled picture is not of the size that the position embeddings were trained for.
+        other_size = {} if _is_trained_size(tower, pixels) else {"interpolate_pos_encoding": True}
+        hidden = tower(pixels, output_hidden_states=True, return_dict=True, **other_size).hidden_states
     chosen = torch.cat([hidden[index] for index in ([layer] if isinstance(layer, int) else layer)], dim=-1)
     drops_first = config.vision_feature_select_strategy == "default"
     if drops_first:
@@ -92,6 +94,11 @@ def llava_features(
         rows = [F.pad(row, (0, 0, 1, 0)) if cls else row for row in tap.rows]
         rows = [row[1:] if drops_first and row is not None else row for row in rows]
     return core.multi_modal_projector(chosen), rows
+
+
+def _is_trained_size(tower: Any, pixels: torch.Tensor) -> bool:
+    size = square_side(tower.config.image_size)
+    return tuple(pixels.shape[-2:]) == (size, size)
 
 
 def processed_size(processor: Any, width: int, height: int) -> tuple[int, int]:

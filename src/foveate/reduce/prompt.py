@@ -1,0 +1,173 @@
+"""A prompt with fewer visual tokens, through the reference path: what evaluation runs and the engine is compared with.
+
+Owns dropping placeholders, spans, and the steps in order: refuse, plan, encode or shrink, select, gather, place. Knows
+no requests and no scheduling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from foveate.models.generation import LanguageInputs, SamplingOptions, generate
+from foveate.models.records import GeneratedToken, MediaFeatures, Prompt
+from foveate.reduce.base import Reducer
+from foveate.reduce.budget import Budget, Plan
+from foveate.reduce.edges import edge_share
+from foveate.reduce.keep_map import KeepMap
+from foveate.reduce.positions import reduced_positions
+from foveate.reduce.shapes import middles, shape_for
+
+if TYPE_CHECKING:
+    from foveate.models.base import VisionLanguageModel
+
+
+@dataclass(kw_only=True)
+class ReducedPrompt:
+    """A prompt whose images take fewer tokens.
+
+    Attributes:
+        prompt: token ids without the dropped placeholders, spans to match; media as the tower saw them.
+        features: of each image, its kept tokens.
+        positions: [1, T'] or [3, 1, T'].
+        following: position of the first generated token.
+        keep_maps: what was kept of each image, and why.
+    """
+
+    prompt: Prompt
+    features: list[MediaFeatures]
+    positions: torch.Tensor
+    following: int
+    keep_maps: list[KeepMap]
+
+    @property
+    def inputs(self) -> LanguageInputs:
+        """What the language model is given."""
+        return LanguageInputs(features=self.features, positions=self.positions, following=self.following)
+
+
+@torch.inference_mode()
+def reduce_prompt(
+    model: VisionLanguageModel,
+    prompt: Prompt,
+    features: Sequence[MediaFeatures] | None,
+    reducer: Reducer,
+    budget: Budget | str | int,
+    *,
+    question: str | None = None,
+) -> ReducedPrompt:
+    """The prompt with each image cut to the budget.
+
+    Args:
+        features: of the prompt's media, encoded with `salience=reducer.request()`; None encodes them here.
+        budget: for each image on its own.
+        question: what is asked, for "auto" and methods that read it; the prompt's text where None is given.
+
+    Raises:
+        ReductionError: the model's tower cannot give what the method needs, or the budget does not fit an image.
+    """
+    asked = prompt.text if question is None else question
+    parsed = Budget.parse(budget)
+    plans = []
+    for item in prompt.media:
+        edges = edge_share(model.picture(item)) if parsed.kind == "auto" else None
+        plans.append(reducer.plan(item.grid, parsed, question=asked, edges=edges))
+    if not all(plan.is_full for plan in plans):
+        reducer.check(model)
+    if reducer.stage == "input":
+        return _shrunk(model, prompt, reducer, plans)
+    if features is None:
+        features = model.encode(prompt.media, salience=reducer.request())
+    maps = reducer.select_batch(features, plans, questions=[asked] * len(plans))
+    kept_tokens = _kept_tokens(model, prompt, maps)
+    after = _without_dropped(prompt, kept_tokens)
+    mode = reducer.position_mode(m_rope=model.positions(prompt).ndim == 3)
+    positions, following = reduced_positions(model, prompt, after, kept_tokens, maps, mode)
+    return ReducedPrompt(
+        prompt=after,
+        features=[reducer.apply(item, keep) for item, keep in zip(features, maps, strict=True)],
+        positions=positions,
+        following=following,
+        keep_maps=maps,
+    )
+
+
+def _kept_tokens(model: VisionLanguageModel, prompt: Prompt, maps: Sequence[KeepMap]) -> torch.Tensor:
+    """[T'] indices of the prompt's tokens that stay: all text, and of each image what its map keeps."""
+    visual = torch.tensor(prompt.token_ids) == model.image_token_id
+    kept = ~visual
+    if maps:
+        kept[visual.nonzero()[:, 0]] = torch.cat([keep.mask().cpu() for keep in maps])
+    return kept.nonzero()[:, 0]
+
+
+def _without_dropped(prompt: Prompt, kept_tokens: torch.Tensor) -> Prompt:
+    """Token ids and spans of what stays."""
+    length = len(prompt.token_ids)
+    before = torch.zeros(length + 1, dtype=torch.long)
+    before[kept_tokens + 1] = 1
+    before = before.cumsum(0)
+    return replace(
+        prompt,
+        token_ids=[prompt.token_ids[index] for index in kept_tokens.tolist()],
+        spans=[(int(before[first]), int(before[last])) for first, last in prompt.spans],
+    )
+
+
+def _shrunk(
+    model: VisionLanguageModel, prompt: Prompt, reducer: Reducer, plans: Sequence[Plan]
+) -> ReducedPrompt:
+    """Smaller pictures through the tower; positions are the model's own for them."""
+    media, maps = [], []
+    for item, plan in zip(prompt.media, plans, strict=True):
+        if plan.is_full:
+            media.append(item)
+            maps.append(KeepMap.full(item.grid, method=reducer.cache_key(plan), asked=plan.asked))
+            continue
+        rows, cols = shape_for(item.grid.rows, item.grid.cols, plan.ceiling)
+        smaller = model.resized(item, rows, cols)
+        assert smaller.grid.tokens == plan.kept, (
+            f"{smaller.grid.tokens} tokens where {plan.kept} were planned"
+        )
+        media.append(smaller)
+        maps.append(
+            KeepMap(
+                grid=item.grid,
+                kept=torch.tensor(middles(item.grid.rows, item.grid.cols, rows, cols)),
+                asked=plan.asked,
+                reason=plan.reason,
+                method=reducer.cache_key(plan),
+                stage=reducer.stage,
+            )
+        )
+    after = replace(_without_dropped(prompt, _kept_tokens(model, prompt, maps)), media=media)
+    positions = model.positions(after)
+    return ReducedPrompt(
+        prompt=after,
+        features=model.encode(media),
+        positions=positions,
+        following=int(positions.max()) + 1,
+        keep_maps=maps,
+    )
+
+
+@torch.inference_mode()
+def reduced_logits(model: VisionLanguageModel, reduced: ReducedPrompt) -> torch.Tensor:
+    """[T', V]: the reduced prompt in one reference forward."""
+    hidden = model.run_language_model(
+        model.merge(reduced.prompt, reduced.features),
+        reduced.positions,
+        model.attention_state(reduced.prompt),
+        **model.language_keywords(reduced.prompt, reduced.features),
+    )
+    return model.head(hidden)[0]
+
+
+def generate_reduced(
+    model: VisionLanguageModel, reduced: ReducedPrompt, options: SamplingOptions | None = None
+) -> Iterator[GeneratedToken]:
+    """Reference decoding from a reduced prompt; greedy where no options are given."""
+    return generate(model, reduced.prompt, options or SamplingOptions(), reduced.inputs)
