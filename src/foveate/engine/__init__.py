@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from foveate.engine.async_engine import AsyncEngine
     from foveate.engine.config import EngineConfig, EngineConfigError
     from foveate.engine.engine import Engine
+    from foveate.engine.reduction import VisualBudget
     from foveate.engine.request import (
         Completion,
         OutputConstraint,
@@ -34,6 +35,7 @@ _HOMES = {
     "RequestStatistics": "statistics",
     "SamplingParameters": "request",
     "StepOutput": "request",
+    "VisualBudget": "reduction",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "RequestStatistics",
     "SamplingParameters",
     "StepOutput",
+    "VisualBudget",
 ]
 
 

@@ -81,10 +81,14 @@ class Answers:
     ) -> None:
         """Makes the first answer wait; the others split off when the prompt is complete. `preprocess`: seconds
         (waiting for a worker, working)."""
+        reduction = layout.reduction
         statistics = RequestStatistics(
             request_id=request.id,
             prompt_tokens=layout.length,
             images=len(request.prompt.media),
+            image_tokens=layout.visual_before[-1] if reduction is None else reduction.image_tokens,
+            image_tokens_kept=layout.visual_before[-1],
+            media_keys=layout.media_keys,
             arrival=request.arrival,
             preprocess_wait_seconds=preprocess[0],
             preprocess_seconds=preprocess[1],
@@ -240,6 +244,11 @@ class Answers:
         """Of a live or remembered request."""
         live = self._live.get(request_id)
         return self._ended.get(request_id) if live is None else live.statistics
+
+    def media_keys(self, request_id: str) -> tuple[str, ...]:
+        """Names of a request's images in the caches; empty when it is not remembered."""
+        statistics = self.statistics(request_id)
+        return () if statistics is None else statistics.media_keys
 
     def note_plan(self, plan: StepPlan, now: float) -> None:
         """Admissions and preemptions of a step."""

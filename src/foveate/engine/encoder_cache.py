@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from foveate.models.records import MediaFeatures
+from foveate.reduce.keep_map import KeepMap
 
 
 @dataclass
@@ -19,6 +20,7 @@ class _Entry:
     size: int
     references: int = 0
     features: MediaFeatures | None = None
+    keep_map: KeepMap | None = None
 
 
 class EncoderCache:
@@ -63,10 +65,11 @@ class EncoderCache:
         self.hits += 1
         return True
 
-    def fill(self, key: str, features: MediaFeatures) -> None:
-        """The features of a name that `acquire` promised room for."""
+    def fill(self, key: str, features: MediaFeatures, keep_map: KeepMap | None = None) -> None:
+        """The features of a name that `acquire` promised room for, and which tokens they are of where some were
+        dropped."""
         entry = self._entries[key]
-        entry.features = features
+        entry.features, entry.keep_map = features, keep_map
         actual = feature_size(features)
         self._bytes += actual - entry.size
         entry.size = actual
@@ -80,6 +83,11 @@ class EncoderCache:
         features = self._entries[key].features
         assert features is not None, f"{key} is asked for before it is encoded"
         return features
+
+    def keep_map(self, key: str) -> KeepMap | None:
+        """Which tokens of an image are in the cache; None where all are, or where the image is not here."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.keep_map
 
     def release(self, key: str) -> None:
         """One reference less; what was never filled in goes with the last one."""

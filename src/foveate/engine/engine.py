@@ -26,6 +26,7 @@ from foveate.engine.memory import plan_memory
 from foveate.engine.plan import StepPlan, Work
 from foveate.engine.positions import ModelPositions
 from foveate.engine.prefix_cache import PrefixCache
+from foveate.engine.reduction import VisualBudget, plan_reduction
 from foveate.engine.request import Completion, Request, RequestError, SamplingParameters, StepOutput
 from foveate.engine.runner import Runner
 from foveate.engine.sampling import likeliest_tokens
@@ -40,6 +41,7 @@ from foveate.models.records import Prompt
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
+    from foveate.reduce.keep_map import KeepMap
 
 _log = logging.getLogger(__name__)
 Messages = Sequence[Mapping[str, Any]]
@@ -145,17 +147,20 @@ class Engine:
         preprocess_seconds: float = 0.0,
         preprocess_wait_seconds: float = 0.0,
         arrival: float | None = None,
+        visual: VisualBudget | None = None,
     ) -> str:
         """Takes a request and returns its id.
 
         Args:
             prompt: prepared by `model.prepare`, or messages to be prepared here (`images` fill their parts).
+            visual: how many visual tokens to keep and by which method; None keeps all.
             preprocess_seconds: what making the prompt took, after `preprocess_wait_seconds` for a worker.
             arrival: when it came, on the engine's clock; None is now.
 
         Raises:
             RequestError: it can never be served, or the id is taken; other requests are not touched.
             PromptError, MediaError: from preparing messages.
+            ReductionError: a visual budget or method that does not fit the model or an image.
         """
         if not isinstance(prompt, Prompt):
             began = self._clock()
@@ -164,7 +169,10 @@ class Engine:
         if not prompt.token_ids:
             raise RequestError("The prompt has 0 tokens", why="there is nothing to go on from")
         parameters = parameters or SamplingParameters()
-        layout = lay_out(self.model, prompt, self._positions, self._settings)
+        reduction = None
+        if visual is not None and prompt.media:
+            prompt, reduction = plan_reduction(self.model, prompt, visual)
+        layout = lay_out(self.model, prompt, self._positions, self._settings, reduction)
         admit(
             parameters,
             layout,
@@ -192,8 +200,16 @@ class Engine:
         )
         self._count += 1
         self._answers.begin(request, layout, (preprocess_wait_seconds, preprocess_seconds), constraint)
+        for key, keep_map in zip(layout.media_keys, reduction.known_maps if reduction else (), strict=False):
+            if keep_map is not None:
+                self._runner.remember(key, keep_map)
         self._tell("added", request_id)
         return request_id
+
+    def keep_maps(self, request_id: str) -> tuple[KeepMap | None, ...]:
+        """What was kept of each image of a request that is here or ended not long ago, in order; None for an image
+        that kept everything, was not encoded yet, or whose map is no longer remembered."""
+        return tuple(self._runner.keep_maps.get(key) for key in self._answers.media_keys(request_id))
 
     def abort(self, request_id: str) -> bool:
         """Ends a request at once and returns all it held; False if it is not (any more) here.
@@ -351,10 +367,11 @@ class Engine:
         parameters: SamplingParameters | None = None,
         *,
         images: Sequence[Any] = (),
+        visual: VisualBudget | None = None,
     ) -> list[Completion]:
         """The n answers to one prompt, whole; see `stream`."""
         answers: dict[int, Completion] = {}
-        for output in self.stream(prompt, parameters, images=images):
+        for output in self.stream(prompt, parameters, images=images, visual=visual):
             answers.setdefault(output.index, Completion(index=output.index)).add(output)
         return [answers[index] for index in sorted(answers)]
 

@@ -16,6 +16,7 @@ import torch
 from foveate.engine.positions import PositionService, PositionTrack
 
 if TYPE_CHECKING:
+    from foveate.engine.reduction import Reduction
     from foveate.models.base import VisionLanguageModel
     from foveate.models.records import PreparedMedia, Prompt
 
@@ -32,6 +33,7 @@ class PromptLayout:
         visual_ranges: per image, the half-open range of its visual tokens, counted over the prompt.
         media_keys: per image, the name under which its features are cached.
         media_bytes: per image, the memory its features take.
+        reduction: how the images are cut to their budgets; None where nothing is dropped.
     """
 
     positions: PositionTrack
@@ -41,6 +43,7 @@ class PromptLayout:
     visual_ranges: tuple[tuple[int, int], ...]
     media_keys: tuple[str, ...]
     media_bytes: tuple[int, ...]
+    reduction: Reduction | None = None
 
     @property
     def length(self) -> int:
@@ -86,25 +89,40 @@ class PromptLayout:
 
 
 def lay_out(
-    model: VisionLanguageModel, prompt: Prompt, positions: PositionService, settings: str
+    model: VisionLanguageModel,
+    prompt: Prompt,
+    positions: PositionService,
+    settings: str,
+    reduction: Reduction | None = None,
 ) -> PromptLayout:
-    """Derives the layout; `settings` names model and pixel processing (see `processing_settings`)."""
+    """Derives the layout; `settings` names model and pixel processing (see `processing_settings`).
+
+    Args:
+        prompt: with `reduction`, the prompt that is left.
+    """
+    counts = [item.grid.tokens for item in prompt.media]
+    names = [""] * len(counts)
+    if reduction is not None:
+        counts, names = [plan.kept for plan in reduction.plans], list(reduction.names)
     before = [0]
     for token in prompt.token_ids:
         before.append(before[-1] + (token == model.image_token_id))
     ranges, first = [], 0
-    for item in prompt.media:
-        ranges.append((first, first + item.grid.tokens))
-        first += item.grid.tokens
+    for count in counts:
+        ranges.append((first, first + count))
+        first += count
     groups = model.attention_groups(prompt)
     return PromptLayout(
-        positions=positions.track(prompt),
+        positions=positions.track(prompt) if reduction is None else reduction.track,
         groups=groups,
         atomic=_atomic(groups),
         visual_before=tuple(before),
         visual_ranges=tuple(ranges),
-        media_keys=tuple(media_key(item, settings) for item in prompt.media),
-        media_bytes=tuple(feature_bytes(model, item.grid.tokens) for item in prompt.media),
+        media_keys=tuple(
+            media_key(item, settings, name) for item, name in zip(prompt.media, names, strict=True)
+        ),
+        media_bytes=tuple(feature_bytes(model, count) for count in counts),
+        reduction=reduction,
     )
 
 

@@ -6,6 +6,7 @@ scheduling and no sampling. The stages are separate calls, so that they can be p
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,7 +23,13 @@ from foveate.models.attention import AttentionState
 from foveate.models.records import MediaFeatures, Prompt
 
 if TYPE_CHECKING:
+    from foveate.engine.reduction import Reduction
     from foveate.models.base import VisionLanguageModel
+    from foveate.reduce.base import Reducer
+    from foveate.reduce.budget import Plan
+    from foveate.reduce.keep_map import KeepMap
+
+REMEMBERED_MAPS = 4096  # some 5 KB each
 
 
 class Runner:
@@ -38,14 +45,41 @@ class Runner:
     ) -> None:
         self._model, self._store, self._encoder = model, store, encoder
         self._backend, self._taps = backend, taps
+        self.keep_maps: OrderedDict[str, KeepMap] = OrderedDict()  # by media key, the last ones chosen
 
     def encode(self, encodes: Sequence[Encode]) -> None:
         """Fills the encoder cache; images of equal size, whoever sent them, share a tower call."""
         if not encodes:
             return
-        media = [one.sequence.request.prompt.media[one.media_index] for one in encodes]
-        for one, features in zip(encodes, self._model.encode(media), strict=True):
+        whole = [one for one in encodes if _plan_of(one) is None]
+        media = [one.sequence.request.prompt.media[one.media_index] for one in whole]
+        for one, features in zip(whole, self._model.encode(media), strict=True):
             self._encoder.fill(one.key, own_copy(features))
+        # Images that share a reducer share its tower calls and its choice.
+        groups: dict[object, list[Encode]] = {}
+        for one in encodes:
+            if _plan_of(one) is not None:
+                reducer = _reduction_of(one).reducer
+                groups.setdefault((type(reducer), reducer.config), []).append(one)
+        for members in groups.values():
+            self._encode_reduced(_reduction_of(members[0]).reducer, members)
+
+    def _encode_reduced(self, reducer: Reducer, encodes: Sequence[Encode]) -> None:
+        media = [one.sequence.request.prompt.media[one.media_index] for one in encodes]
+        features = self._model.encode(media, salience=reducer.request())
+        plans = [_reduction_of(one).plans[one.media_index] for one in encodes]
+        questions = [_reduction_of(one).question for one in encodes]
+        keep_maps = reducer.select_batch(features, plans, questions=questions)
+        for one, item, keep in zip(encodes, features, keep_maps, strict=True):
+            self._encoder.fill(one.key, own_copy(reducer.apply(item, keep)), keep)
+            self.remember(one.key, keep)
+
+    def remember(self, key: str, keep_map: KeepMap) -> None:
+        """Keeps a keep-map for whoever asks what was dropped, longer than the features it is of."""
+        self.keep_maps[key] = keep_map
+        self.keep_maps.move_to_end(key)
+        while len(self.keep_maps) > REMEMBERED_MAPS:
+            self.keep_maps.popitem(last=False)
 
     def forward(self, plan: StepPlan) -> torch.Tensor:
         """Hidden states [1, T, D] of the plan's tokens, in the order of its works."""
@@ -62,9 +96,13 @@ class Runner:
             written += [
                 place for place in range(first_written, len(ids)) if ids[place] == model.image_token_id
             ]
-            positions.append(layout.positions.slice(work.start, work.stop))
             for index, first, last in layout.feature_rows(work.start, work.stop):
-                features.append(_rows(self._encoder.get(layout.media_keys[index]), first, last))
+                key = layout.media_keys[index]
+                features.append(_rows(self._encoder.get(key), first, last))
+                keep_map = self._encoder.keep_map(key)
+                if layout.reduction is not None and keep_map is not None:
+                    layout.reduction.place(index, keep_map)
+            positions.append(layout.positions.slice(work.start, work.stop))
             segments.append(
                 Segment(
                     offset=offset,
@@ -88,6 +126,20 @@ class Runner:
                 PagedBatch(self._store.memory, segments, self._backend),
                 **model.language_keywords(packed, features),
             )
+
+
+def _reduction_of(encode: Encode) -> Reduction:
+    reduction = encode.sequence.layout.reduction
+    assert reduction is not None
+    return reduction
+
+
+def _plan_of(encode: Encode) -> Plan | None:
+    """How the image is to be cut; None if it is not."""
+    reduction = encode.sequence.layout.reduction
+    if reduction is None or reduction.plans[encode.media_index].is_full:
+        return None
+    return reduction.plans[encode.media_index]
 
 
 def _rows(features: MediaFeatures, first: int, last: int) -> MediaFeatures:

@@ -36,6 +36,9 @@ class RequestStatistics:
         request_id: its name.
         prompt_tokens: tokens of the prompt, visual ones included.
         images: pictures in the prompt.
+        image_tokens: visual tokens of the pictures before any were dropped.
+        image_tokens_kept: those the language model sees.
+        media_keys: names of the pictures in the caches.
         arrival: when the engine got it, prepared, on the engine's clock.
         preprocess_wait_seconds: waiting for a worker, before arrival.
         preprocess_seconds: a worker opening images, processing pixels, filling the template; before arrival.
@@ -55,6 +58,9 @@ class RequestStatistics:
     prompt_tokens: int
     images: int
     arrival: float
+    image_tokens: int = 0
+    image_tokens_kept: int = 0
+    media_keys: tuple[str, ...] = ()
     preprocess_wait_seconds: float = 0.0
     preprocess_seconds: float = 0.0
     encode_seconds: float = 0.0

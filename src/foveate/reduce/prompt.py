@@ -117,10 +117,10 @@ def _without_dropped(prompt: Prompt, kept_tokens: torch.Tensor) -> Prompt:
     )
 
 
-def _shrunk(
+def shrink(
     model: VisionLanguageModel, prompt: Prompt, reducer: Reducer, plans: Sequence[Plan]
-) -> ReducedPrompt:
-    """Smaller pictures through the tower; positions are the model's own for them."""
+) -> tuple[Prompt, list[KeepMap]]:
+    """The prompt with smaller pictures, for methods that act on the input, and what that keeps of each."""
     media, maps = [], []
     for item, plan in zip(prompt.media, plans, strict=True):
         if plan.is_full:
@@ -143,11 +143,19 @@ def _shrunk(
                 stage=reducer.stage,
             )
         )
-    after = replace(_without_dropped(prompt, _kept_tokens(model, prompt, maps)), media=media)
+    after = _without_dropped(prompt, _kept_tokens(model, prompt, maps))
+    return replace(after, media=media), maps
+
+
+def _shrunk(
+    model: VisionLanguageModel, prompt: Prompt, reducer: Reducer, plans: Sequence[Plan]
+) -> ReducedPrompt:
+    """Smaller pictures through the tower; positions are the model's own for them."""
+    after, maps = shrink(model, prompt, reducer, plans)
     positions = model.positions(after)
     return ReducedPrompt(
         prompt=after,
-        features=model.encode(media),
+        features=model.encode(after.media),
         positions=positions,
         following=int(positions.max()) + 1,
         keep_maps=maps,
