@@ -1,7 +1,7 @@
 """Attention of packed batches over the paged cache: one file a backend, chosen by device.
 
 Owns the list of backends and the choice, with its reason in words. To add one: a file with a class that has
-`name`, `refusal(memory)` and `attend(batch, call)`, and a line in BACKENDS; the comparison in
+`name`, `purpose`, `where`, `refusal(memory)` and `attend(batch, call)`, and a line in BACKENDS; the comparison in
 tests/engine/test_engine_attention.py then holds it to the reference.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from foveate.engine.attention.batch import Backend, Call, PagedBatch, Segment
 from foveate.engine.attention.batched import BatchedCpuBackend
+from foveate.engine.attention.flex import FlexBackend
 from foveate.engine.attention.native import NativeCpuBackend
 from foveate.engine.attention.reference import ReferenceBackend
 from foveate.engine.cache import KeyValueBlocks
@@ -18,7 +19,7 @@ __all__ = ["BACKENDS", "Backend", "Call", "PagedBatch", "Segment", "choose_backe
 
 # In order of preference: the first that has nothing to say against a machine and a model is taken.
 BACKENDS: dict[str, type[Backend]] = {
-    backend.name: backend for backend in (NativeCpuBackend, BatchedCpuBackend, ReferenceBackend)
+    backend.name: backend for backend in (NativeCpuBackend, BatchedCpuBackend, FlexBackend, ReferenceBackend)
 }
 
 
@@ -31,7 +32,7 @@ def choose_backend(memory: KeyValueBlocks, wanted: str = "auto") -> tuple[Backen
     if wanted == "auto":
         refused: list[str] = []
         for name, backend in BACKENDS.items():
-            refusal = backend.refusal(memory)
+            refusal = backend.refusal(memory) or backend.only_on_request(memory)
             if refusal is None:
                 return backend(), "; ".join([f"{name}: {backend.purpose}", *refused])
             refused.append(f"not {name}: {refusal}")

@@ -66,15 +66,22 @@ class Backend(Protocol):
 
     Attributes:
         purpose: what it is good at, for the reason of its choice.
+        where: machines and caches it serves, for the documentation; `refusal` is what decides.
     """
 
     name: ClassVar[str]
     purpose: ClassVar[str]
+    where: ClassVar[str]
 
     @classmethod
     def refusal(cls, memory: KeyValueBlocks) -> str | None:
         """Why it cannot serve this cache on this machine; None if it can."""
         ...
+
+    @classmethod
+    def only_on_request(cls, memory: KeyValueBlocks) -> str | None:
+        """Why `auto` passes over it here though it could serve; None where it need not."""
+        return None
 
     def attend(self, batch: PagedBatch, call: Call) -> torch.Tensor:
         """[1, H, T, d]; may keep what layers share in `batch.notes`."""

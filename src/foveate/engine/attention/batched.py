@@ -35,6 +35,7 @@ class BatchedCpuBackend(Backend):
 
     name = "cpu-batched"
     purpose = "decoding sequences share one call per layer"
+    where = "a CPU"
 
     def __init__(self) -> None:
         self._reference = ReferenceBackend()

@@ -44,6 +44,7 @@ class NativeCpuBackend(BatchedCpuBackend):
 
     name = "cpu-native"
     purpose = "a compiled kernel reads the paged cache in place"
+    where = "a CPU with a C compiler; float32, bfloat16; heads up to 256 wide"
 
     @classmethod
     def refusal(cls, memory: KeyValueBlocks) -> str | None:

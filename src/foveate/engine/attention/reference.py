@@ -17,6 +17,7 @@ class ReferenceBackend(Backend):
 
     name = "reference"
     purpose = "plain torch, one sequence after the other"
+    where = "wherever torch runs"
 
     @classmethod
     def refusal(cls, memory: KeyValueBlocks) -> str | None:
