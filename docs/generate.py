@@ -18,6 +18,7 @@ from foveate.claims import registry, results, systems
 from foveate.claims.reporting import estimate_rows
 from foveate.cli.reference import section as command_section
 from foveate.cli.verbs import VERBS
+from foveate.engine.attention import BACKENDS
 from foveate.engine.statistics import EngineStatistics, RequestStatistics
 from foveate.media import limits_table
 from foveate.models.registry import FAMILIES
@@ -250,6 +251,20 @@ def families_short() -> str:
     return table(("family", "`model_type`", "positions", "largest logit difference from transformers"), rows)
 
 
+def attention_backends() -> str:
+    """In order of preference."""
+    rows = [
+        (
+            f"`{name}`",
+            f"`attention/{backend.__module__.rpartition('.')[2]}.py`",
+            backend.purpose,
+            backend.where,
+        )
+        for name, backend in BACKENDS.items()
+    ]
+    return table(("name", "file", "what it does", "where"), rows)
+
+
 def _attributes(record: type) -> str:
     """A record's attributes as its docstring tells them."""
     text = inspect.cleandoc(record.__doc__ or "").split("Attributes:\n", 1)[1]
@@ -317,6 +332,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "claims-results": claims_results,
     "claims-short": claims_short,
     "claims-systems": claims_systems,
+    "attention-backends": attention_backends,
     "request-statistics": lambda: _attributes(RequestStatistics),
     "engine-statistics": lambda: _attributes(EngineStatistics),
     "families": lambda: parity_table(read("results/parity.json")),
