@@ -23,6 +23,9 @@ from foveate.engine.attention.flex_kernel import PagedFlex, compile_kernel
 from foveate.engine.attention.reference import ReferenceBackend
 from foveate.engine.attention.tiles import begun_tails, cut_into_tiles, in_sight, padded
 from foveate.engine.cache import BlockPool, KeyValueBlocks, LayerShape
+from foveate.engine.config import EngineConfig
+from foveate.engine.engine import Engine
+from foveate.engine.request import SamplingParameters
 from foveate.engine.state import PagedKeyValueStore
 from foveate.errors import FoveateError
 from foveate.models.attention import AttentionState
@@ -281,6 +284,25 @@ def test_on_a_cpu_it_runs_only_when_asked_for() -> None:
     backend, reason = choose_backend(memory, "flex")
     assert backend.name == "flex" and reason == "flex: asked for"
     assert FlexBackend.only_on_request(memory) == "on a CPU it runs uncompiled"
+
+
+def test_an_engine_on_it_answers_as_ever(nano: Any) -> None:
+    """A picture and a text, chunks and decoding, through every layer of a real model."""
+    picture, words = (
+        nano.ask("what colour is it?", nano.pictures(1, seed=4)),
+        nano.ask("what is a circle?", []),
+    )
+    answers = []
+    for name in ("reference", "flex"):
+        config = EngineConfig(attention=name, kv_blocks=60, max_step_tokens=64, max_sequences=4, poison=True)
+        engine = Engine(nano.model, config)
+        ids = [engine.add_request(prompt, SamplingParameters(max_tokens=6)) for prompt, _ in (picture, words)]
+        tokens: dict[str, list[int]] = {one: [] for one in ids}
+        while engine.has_work:
+            for output in engine.step():
+                tokens[output.request_id] += output.token_ids
+        answers.append([tokens[one] for one in ids])
+    assert answers[0] == answers[1] and all(answers[0])
 
 
 @pytest.mark.gpu
