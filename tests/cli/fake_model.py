@@ -76,11 +76,17 @@ class FakeEngine:
     def request_statistics(self, request_id: str) -> Any:
         return self._statistics.get(request_id)
 
+    def keep_maps(self, request_id: str) -> tuple[Any, ...]:
+        """None of an image's tokens are dropped, unless there is a budget: then a quarter is kept."""
+        kept = SimpleNamespace(count=TOKENS_PER_IMAGE // 4, reason="a fake")
+        return (None if self.visual.budget == "full" else kept,) * self._images
+
     def stream(
-        self, prompt: Any, parameters: Any, *, request_id: str, preprocess_seconds: float
+        self, prompt: Any, parameters: Any, *, request_id: str, preprocess_seconds: float, visual: Any
     ) -> Iterator[Any]:
-        self.keywords = dict(vars(parameters))
+        self.keywords, self.visual, self._images = dict(vars(parameters)), visual, len(prompt.media)
         facts = self._statistics[request_id] = SimpleNamespace(
+            prompt_tokens=len(prompt.token_ids),
             cached_tokens=3,
             preprocess_seconds=preprocess_seconds,
             encode_seconds=0.25,

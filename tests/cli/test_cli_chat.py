@@ -57,7 +57,9 @@ def test_json_is_one_whole_object(foveate: Runner, tiny_llava: Path, picture: Pa
         "timings",
         "engine",
         "images",
+        "overlays",
     }
+    assert reply["overlays"] == []
     assert reply["model"] == str(tiny_llava)
     assert reply["question"] == QUESTION
     assert reply["answer"]
@@ -80,6 +82,28 @@ def test_json_is_one_whole_object(foveate: Runner, tiny_llava: Path, picture: Pa
     from foveate.media import open_image
 
     assert image["digest"] == open_image(picture).digest
+
+
+def test_a_budget_is_shown_in_figures_and_in_a_picture(
+    ask: Ask, tiny_llava: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = (str(tiny_llava), str(picture), QUESTION, "--max-tokens", "4", "--visual-budget", "25%")
+    reply = ask(*words, "--reducer", "strided", "--show")
+    assert reply["usage"]["image_tokens"] == TOKENS and reply["usage"]["image_tokens_kept"] == TOKENS // 4
+    (image,) = reply["images"]
+    assert image["tokens_kept"] == TOKENS // 4 and "25%" in image["reason"]
+    assert reply["overlays"] == ["my cat-kept.png"]
+    with Image.open("my cat-kept.png") as overlay:
+        assert min(overlay.size) > 700
+    monkeypatch.setenv("FOVEATE_VISUAL_BUDGET", "8")
+    assert ask(*words[:5])["usage"]["image_tokens_kept"] == 8
+
+
+def test_more_tokens_than_a_picture_has_are_refused(foveate: Runner, tiny_llava: Path, picture: Path) -> None:
+    done = foveate("chat", str(tiny_llava), str(picture), QUESTION, "--visual-budget", str(TOKENS + 1))
+    assert done.returncode != 0 and done.stdout == ""
+    assert str(TOKENS + 1) in done.stderr and f"{TOKENS} tokens" in done.stderr
 
 
 def test_the_answer_alone_is_on_stdout(foveate: Runner, tiny_llava: Path, picture: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fake_model import TOKENS_PER_IMAGE, FakeEngine, FakeModel
 
-from foveate.cli.conversation import Conversation, SamplingSettings
+from foveate.cli.conversation import Conversation, SamplingSettings, VisualSettings
 from foveate.errors import FoveateError, PromptError
 
 
@@ -55,6 +55,34 @@ def test_settings_reach_the_model_and_length_is_told() -> None:
     assert wanted.items() <= engine.keywords.items() and engine.closed == 1
     assert (answer.finish_reason, answer.completion_tokens) == ("length", 3)
     assert "cut at --max-tokens" in answer.summary()
+
+
+def test_the_visual_budget_reaches_the_engine_and_what_it_dropped_is_told() -> None:
+    engine = FakeEngine(FakeModel())
+    visual = VisualSettings(budget="25%", reducer="strided")
+    conversation = Conversation(engine, SamplingSettings(), visual=visual)  # type: ignore[arg-type]
+    conversation.attach(picture())
+    answer = conversation.ask("what is this")
+    asked = engine.visual
+    assert (asked.budget, asked.reducer, asked.question) == ("25%", "strided", "what is this")
+    assert (answer.image_tokens, answer.kept_tokens) == ((TOKENS_PER_IMAGE,), (TOKENS_PER_IMAGE // 4,))
+    assert "4 of 16 image tokens" in answer.summary()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"budget": "0"}, "keeps no token"),
+        ({"budget": "101%"}, "more than all"),
+        ({"budget": "ful"}, "full"),
+        ({"reducer": "fastvlm"}, "fastervlm"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused_before_anything_is_loaded(
+    settings: dict[str, str], words: str
+) -> None:
+    with pytest.raises(FoveateError, match=words):
+        VisualSettings(**settings)
 
 
 def test_a_refused_question_leaves_no_trace() -> None:

@@ -48,6 +48,10 @@ def test_history_pictures_and_commands(terminal: Terminal, picture: Path) -> Non
     assert "session: 3 answers" in shown
     assert "of 200 tokens" in shown
     assert "attention: a fake" in shown
+    assert "visual budget: full by fastervlm" in ask(terminal, "/budget")
+    assert "visual budget: 25% by strided" in ask(terminal, "/budget 25% strided")
+    assert "8 of 32 image tokens" in ask(terminal, "hello again")
+    assert "keeps no token" in ask(terminal, "/budget 0")
     assert "forgotten" in ask(terminal, "/reset")
     assert "turn 1, 0 pictures: hello" in ask(terminal, "hello")
     assert "system prompt: Be brief." in ask(terminal, "/system Be brief.")

@@ -12,7 +12,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -25,7 +26,7 @@ from foveate.cli.arguments import (
     sort_arguments,
     split_prompt,
 )
-from foveate.cli.conversation import Answer, Conversation, SamplingSettings
+from foveate.cli.conversation import Answer, Conversation, SamplingSettings, VisualSettings
 from foveate.cli.session import Session, interactive_input
 from foveate.cli.terminal import note, notice
 from foveate.errors import FoveateError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from foveate.models import VisionLanguageModel
 
 DEFAULTS = SamplingSettings()
+FULL = VisualSettings()
 DataType = Literal["auto", "float32", "bfloat16", "float16"]
 Quantisation = Literal["int8", "int4"]
 
@@ -80,6 +82,24 @@ def command(
         Quantisation | None,
         typer.Option("--quantise", help="Keep the language model's weights in 8 or 4 bits."),
     ] = None,
+    visual_budget: Annotated[
+        str,
+        typer.Option(
+            "--visual-budget",
+            metavar="BUDGET",
+            envvar="FOVEATE_VISUAL_BUDGET",
+            help="Visual tokens of each picture: full, auto, N or 25%.",
+        ),
+    ] = FULL.budget,
+    reducer: Annotated[
+        str,
+        typer.Option(
+            "--reducer", metavar="METHOD", help="How they are chosen; docs/reduction.md lists methods."
+        ),
+    ] = FULL.reducer,
+    show: Annotated[
+        bool, typer.Option("--show", help="Write PICTURE-kept.png: what the model saw of each picture.")
+    ] = False,
     device: Annotated[
         str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps.")
     ] = "auto",
@@ -92,6 +112,7 @@ def command(
     """
     request = _complete(sort_arguments(words or [], model=model, images=image or []), as_json=as_json)
     settings = SamplingSettings(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    visual = VisualSettings(budget=visual_budget, reducer=reducer)
     pictures = [open_picture(source) for source in request.images]
     start = time.perf_counter()
     engine = start_engine(request.model or EMBEDDED_MODEL, dtype=dtype, device=device, quantise=quantise)
@@ -99,7 +120,7 @@ def command(
     debug = bool(context.find_root().params.get("debug"))
     if debug:
         note(engine.describe())
-    conversation = Conversation(engine, settings, system=system)
+    conversation = Conversation(engine, settings, system=system, visual=visual)
     if request.question is None:
         _greet(engine.model, load_seconds)
         session = Session(
@@ -107,6 +128,7 @@ def command(
             open_picture,
             stream=not no_stream,
             debug=debug,
+            on_answer=write_overlays if show else None,
         )
         for picture in pictures:
             session.attach(picture)
@@ -116,15 +138,48 @@ def command(
         conversation.attach(picture)
     stream = not (no_stream or as_json)
     answer = conversation.ask(request.question, on_text=_show if stream else lambda text: None)
+    overlays = write_overlays(conversation, answer) if show else []
     if as_json:
         print(
             json.dumps(
-                as_object(conversation, request.question, answer, load_seconds), indent=2, ensure_ascii=False
+                as_object(conversation, request.question, answer, load_seconds, overlays),
+                indent=2,
+                ensure_ascii=False,
             )
         )
         return
     print("" if stream else answer.text, flush=True)
     note(answer.summary())
+    for path in overlays:
+        note(f"what the model saw: {path}")
+
+
+def write_overlays(conversation: Conversation, answer: Answer) -> list[Path]:
+    """A picture of each picture's kept tokens, in the current folder; their paths."""
+    from foveate.reduce import KeepMap
+    from foveate.reduce.overlay import draw_overlay
+
+    cropped = bool(getattr(conversation.model.image_processor, "do_center_crop", False))
+    paths: list[Path] = []
+    for number, (image, total, keep) in enumerate(
+        zip(conversation.images, answer.image_tokens, answer.keep_maps, strict=True), start=1
+    ):
+        grid = conversation.model.visual_grid(
+            image.width, image.height, images_in_prompt=len(conversation.images)
+        )
+        assert grid.tokens == total
+        path = _overlay_path(image.source, number)
+        whole = KeepMap.full(grid, method="no reducer")
+        draw_overlay(image.pil(), keep or whole, cropped=cropped).save(path)
+        paths.append(path)
+    return paths
+
+
+def _overlay_path(source: str, number: int) -> Path:
+    """`cat-kept.png` for `photos/cat.jpg`; `picture-2-kept.png` for one without a file's name."""
+    named = Path(source)
+    stem = named.stem if named.suffix and named.is_file() else f"picture-{number}"
+    return Path(f"{stem}-kept.png")
 
 
 def _complete(request: ChatRequest, *, as_json: bool) -> ChatRequest:
@@ -233,7 +288,11 @@ def _greet(model: VisionLanguageModel, load_seconds: float) -> None:
 
 
 def as_object(
-    conversation: Conversation, question: str, answer: Answer, load_seconds: float
+    conversation: Conversation,
+    question: str,
+    answer: Answer,
+    load_seconds: float,
+    overlays: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """The object that `--json` prints; times in seconds."""
     return {
@@ -246,6 +305,7 @@ def as_object(
             "cached_tokens": answer.cached_tokens,
             "completion_tokens": answer.completion_tokens,
             "image_tokens": sum(answer.image_tokens),
+            "image_tokens_kept": sum(answer.kept_tokens),
         },
         "timings": {
             "load": load_seconds,
@@ -265,9 +325,14 @@ def as_object(
                 "height": image.height,
                 "digest": image.digest,
                 "tokens": tokens,
+                "tokens_kept": kept,
+                "reason": "nothing is dropped" if keep is None else keep.reason,
             }
-            for image, tokens in zip(conversation.images, answer.image_tokens, strict=True)
+            for image, tokens, kept, keep in zip(
+                conversation.images, answer.image_tokens, answer.kept_tokens, answer.keep_maps, strict=True
+            )
         ],
+        "overlays": [str(path) for path in overlays],
     }
 
 

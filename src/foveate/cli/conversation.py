@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from foveate.engine import Engine, RequestStatistics
     from foveate.media import Image
     from foveate.models.records import Prompt
+    from foveate.reduce import KeepMap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,22 @@ class SamplingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VisualSettings:
+    """How many visual tokens of each picture the language model sees, and by which method they are chosen."""
+
+    budget: str = "full"
+    reducer: str = "fastervlm"
+
+    def __post_init__(self) -> None:
+        # Checked here, so that it is said before a model is loaded; the picture's own limit comes later.
+        from foveate.reduce.budget import Budget
+        from foveate.reduce.registry import find
+
+        Budget.parse(self.budget)
+        find(self.reducer)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """One answer and its cost.
 
@@ -49,7 +66,9 @@ class Answer:
         finish_reason: "stop" (the model ended), "length" (max_tokens), "context" (window full),
             "interrupted" (Ctrl-C).
         prompt_tokens: all tokens before the answer, visual ones included.
-        image_tokens: visual tokens per picture of the conversation, in order.
+        image_tokens: visual tokens per picture of the conversation, in order, before any is dropped.
+        kept_tokens: of those, the ones the language model saw.
+        keep_maps: which those are, per picture; None where all are.
         completion_tokens: tokens of the answer, the end marker not counted.
         cached_tokens: prompt tokens whose keys and values an earlier turn had left.
         prepare: seconds for template, pixel processing and placeholders.
@@ -66,6 +85,8 @@ class Answer:
     finish_reason: str
     prompt_tokens: int
     image_tokens: tuple[int, ...]
+    kept_tokens: tuple[int, ...]
+    keep_maps: tuple[KeepMap | None, ...]
     completion_tokens: int
     cached_tokens: int
     prepare: float
@@ -78,8 +99,11 @@ class Answer:
 
     def summary(self) -> str:
         """The line printed below an answer."""
+        seen = count(sum(self.image_tokens), "image token")
+        if self.kept_tokens != self.image_tokens:
+            seen = f"{sum(self.kept_tokens):,} of {seen}"
         parts = [
-            count(sum(self.image_tokens), "image token"),
+            seen,
             count(self.prompt_tokens, "prompt token"),
             count(self.completion_tokens, "new token"),
         ]
@@ -105,8 +129,16 @@ STOPPED = {
 class Conversation:
     """A history that grows by question and answer; pictures attached go with the next question."""
 
-    def __init__(self, engine: Engine, settings: SamplingSettings, *, system: str | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: SamplingSettings,
+        *,
+        system: str | None = None,
+        visual: VisualSettings | None = None,
+    ) -> None:
         self.engine, self.model = engine, engine.model
+        self.visual = visual or VisualSettings()
         self.settings = settings
         self.system = system
         self.answers: list[Answer] = []
@@ -155,7 +187,7 @@ class Conversation:
                 still
                 waiting.
         """
-        from foveate.engine.request import SamplingParameters
+        from foveate.engine import SamplingParameters, VisualBudget
 
         start = time.perf_counter()
         images = [*self.images, *self.pending]
@@ -168,6 +200,7 @@ class Conversation:
             SamplingParameters(**asdict(self.settings)),
             request_id=request_id,
             preprocess_seconds=time.perf_counter() - start,
+            visual=VisualBudget(budget=self.visual.budget, reducer=self.visual.reducer, question=question),
         )
         pieces: list[str] = []
         reason, tokens = "interrupted", 0
@@ -191,7 +224,8 @@ class Conversation:
         if statistics is None:  # stopped before the engine had it: nothing was asked
             raise KeyboardInterrupt
         total = time.perf_counter() - start
-        answer = self._answer(prompt, "".join(pieces), reason, tokens, statistics, total)
+        keep_maps = self.engine.keep_maps(request_id)
+        answer = self._answer(prompt, "".join(pieces), reason, tokens, statistics, keep_maps, total)
         if reason == "interrupted" and not answer.text:
             return answer  # nothing was said: the question may be asked again as it was
         self.images, self.pending = images, []
@@ -211,15 +245,26 @@ class Conversation:
 
     @staticmethod
     def _answer(
-        prompt: Prompt, text: str, reason: str, tokens: int, statistics: RequestStatistics, total: float
+        prompt: Prompt,
+        text: str,
+        reason: str,
+        tokens: int,
+        statistics: RequestStatistics,
+        keep_maps: tuple[KeepMap | None, ...],
+        total: float,
     ) -> Answer:
         decode, steps = statistics.decode_seconds or 0.0, statistics.generated_tokens - 1
         first_token = statistics.time_to_first_token
         return Answer(
             text=text.strip(),
             finish_reason=reason,
-            prompt_tokens=len(prompt.token_ids),
+            prompt_tokens=statistics.prompt_tokens,
             image_tokens=tuple(media.grid.tokens for media in prompt.media),
+            kept_tokens=tuple(
+                media.grid.tokens if keep is None else keep.count
+                for media, keep in zip(prompt.media, keep_maps, strict=True)
+            ),
+            keep_maps=keep_maps,
             completion_tokens=tokens,
             cached_tokens=statistics.cached_tokens,
             prepare=statistics.preprocess_seconds,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foveate.cli.arguments import resolve_image, split_prompt
-from foveate.cli.conversation import Conversation
+from foveate.cli.conversation import Answer, Conversation, VisualSettings
 from foveate.cli.failures import describe
 from foveate.cli.terminal import count, note, seconds
 from foveate.errors import FoveateError, nearest
@@ -25,6 +25,7 @@ PROMPT = "> "
 COMMANDS = {
     "/image": ("PATH", "put a picture with the next question (or write its path in the question)"),
     "/system": ("[TEXT]", "set the system prompt; alone, show it"),
+    "/budget": ("[BUDGET [METHOD]]", "visual tokens of each picture: full, auto, N or 25%; alone, show it"),
     "/reset": ("", "forget the conversation and its pictures"),
     "/stats": ("", "what this session has cost so far, how full the context is, and how the engine works"),
     "/help": ("", "this list"),
@@ -39,6 +40,7 @@ class Session:
         open_picture: turns a resolved source into an Image, raising MediaError.
         stream: print tokens as they come; otherwise the answer when it is whole.
         debug: show the traceback of an error before its line.
+        on_answer: makes files of an answer; their paths are shown.
     """
 
     def __init__(
@@ -48,14 +50,17 @@ class Session:
         *,
         stream: bool = True,
         debug: bool = False,
+        on_answer: Callable[[Conversation, Answer], Sequence[Path]] | None = None,
     ) -> None:
         self.conversation = conversation
         self.open_picture = open_picture
         self.stream = stream
         self.debug = debug
+        self.on_answer = on_answer
         self._commands: dict[str, Callable[[str], None]] = {
             "/image": self._image,
             "/system": self._system,
+            "/budget": self._budget,
             "/reset": self._reset,
             "/stats": self._stats,
             "/help": self._help,
@@ -111,6 +116,9 @@ class Session:
         )
         print("" if self.stream else answer.text, flush=True)
         note(answer.summary())
+        if self.on_answer is not None and answer.finish_reason != "interrupted":
+            for path in self.on_answer(self.conversation, answer):
+                note(f"what the model saw: {path}")
 
     def attach(self, picture: Image) -> None:
         tokens = self.conversation.attach(picture)
@@ -128,6 +136,14 @@ class Session:
         if text:
             self.conversation.system = text
         note(f"system prompt: {self.conversation.system or '(none)'}")
+
+    def _budget(self, words: str) -> None:
+        current = self.conversation.visual
+        budget, _, method = words.partition(" ")
+        if budget:
+            current = VisualSettings(budget=budget, reducer=method.strip() or current.reducer)
+            self.conversation.visual = current
+        note(f"visual budget: {current.budget} by {current.reducer}")
 
     def _reset(self, _: str) -> None:
         self.conversation.reset()
