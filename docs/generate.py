@@ -23,6 +23,7 @@ from foveate.engine.statistics import EngineStatistics, RequestStatistics
 from foveate.media import limits_table
 from foveate.models.registry import FAMILIES
 from foveate.models.table import render as parity_table
+from foveate.reduce.table import families_table, methods_table
 
 ROOT = Path(__file__).parents[1]
 NANO = ROOT / "src" / "foveate" / "assets" / "fovea-nano"
@@ -343,6 +344,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "nano-model": nano_model,
     "nano-run": nano_run,
     "world-throughput": world_throughput,
+    "reduce-families": families_table,
+    "reduce-methods": methods_table,
     "train-attention": train_attention,
     "engine-speed": engine_speed,
 }

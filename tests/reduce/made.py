@@ -11,7 +11,7 @@ from foveate.models.records import MediaFeatures, Region, VisualGrid
 
 WIDTH, KEY_WIDTH = 20, 6
 # (rows, cols): square and not, prime, a line, one token, and larger than a window or a stretch.
-SHAPES = ((1, 1), (1, 7), (5, 3), (4, 4), (7, 11), (9, 6), (13, 13))
+SHAPES = ((1, 1), (1, 7), (5, 3), (4, 4), (7, 11), (9, 6), (8, 13))
 
 
 def raster(rows: int, cols: int) -> VisualGrid:

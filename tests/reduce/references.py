@@ -19,6 +19,11 @@ def cosine(x: np.ndarray, y: np.ndarray) -> float:
     return float(x @ y / max(np.linalg.norm(x), 1e-12) / max(np.linalg.norm(y), 1e-12))
 
 
+def similarities(vectors: np.ndarray) -> list[list[float]]:
+    """Every pair once more, so that loops below need not compute it again and again."""
+    return [[cosine(one, other) for other in vectors] for one in vectors]
+
+
 def descending(ids: list[int], score: Any) -> list[int]:
     """By score, of equal ones the earlier in `ids` first."""
     return sorted(ids, key=lambda index: -score[index])
@@ -117,12 +122,11 @@ def vispruner(tokens: Set) -> Result:
     k = tokens["k"]
     order = descending(list(range(len(tokens["features"]))), tokens["salience"])
     important = math.floor(0.5 * k)
+    alike = similarities(tokens["features"])
     kept, residual = order[:important], order[important:]
     while len(residual) > k - important:
         left, right = residual[0::2], residual[1::2]
-        redundancy = {
-            a: max(cosine(tokens["features"][a], tokens["features"][b]) for b in right) for a in left
-        }
+        redundancy = {a: max(alike[a][b] for b in right) for a in left}
         surplus = len(residual) - (k - important)
         gone = descending(left, redundancy)[: min(8, surplus)]
         residual = [index for index in residual if index not in gone]
@@ -163,8 +167,9 @@ def prumerge_plus(tokens: Set) -> Result:
     wanted = plain - len(kept)
     kept = sorted(kept + [others[(2 * i + 1) * len(others) // (2 * wanted)] for i in range(wanted)])
     result: Result = {}
+    alike = similarities(keys)
     for index in kept:
-        similarity = {j: cosine(keys[index], keys[j]) for j in range(n) if j != index}
+        similarity = {j: alike[index][j] for j in range(n) if j != index}
         near = descending(sorted(similarity), similarity)[:32]
         result[index] = features[index] + sum(salience[j] * features[j] for j in near)
     if plain < k:
@@ -179,12 +184,13 @@ def divprune(tokens: Set) -> Result:
     n = len(features)
     if n == 1:
         return as_they_are(tokens, [0])
-    distance = [[1 - cosine(features[i], features[j]) for j in range(n)] for i in range(n)]
+    distance = [[1 - value for value in row] for row in similarities(features)]
     lonely = [min(distance[i][j] for j in range(n) if j != i) for i in range(n)]
     kept = [lonely.index(max(lonely))]
+    nearest = [math.inf] * n
     while len(kept) < tokens["k"]:
-        rest = [i for i in range(n) if i not in kept]
-        kept.append(max(rest, key=lambda i: (min(distance[i][j] for j in kept), -i)))
+        nearest = [min(near, distance[i][kept[-1]]) for i, near in enumerate(nearest)]
+        kept.append(max((i for i in range(n) if i not in kept), key=lambda i: (nearest[i], -i)))
     return as_they_are(tokens, kept)
 
 

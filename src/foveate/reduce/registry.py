@@ -38,6 +38,7 @@ class ReducerInfo:
         rule: what it does, in a line.
         headline: what its authors report, and on what; "" for baselines.
         needs: what it reads, the same as the class declares.
+        instead: what to use where a tower cannot serve it, nearest first; unlisted ones follow by needs.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ReducerInfo:
     rule: str = ""
     headline: str = ""
     needs: Needs = NOTHING
+    instead: tuple[str, ...] = ()
 
 
 def _ours(name: str, attribute: str, **facts: Any) -> ReducerInfo:
@@ -69,6 +71,7 @@ METHODS: tuple[ReducerInfo, ...] = (
         paper="baseline",
         rule="a smaller picture goes into the tower",
         needs=Needs(resizing=True),
+        instead=("average_pool",),
     ),
     _ours(
         "tome",
@@ -87,6 +90,7 @@ METHODS: tuple[ReducerInfo, ...] = (
         rule="tiles share the budget by where the overview's early CLS row looks; top k by the late one",
         headline="LLaVA-NeXT-7B at 20 % of tokens: 0.49 to 2.30 tokens/s on a P40, DocVQA 73.4 to 60.8",
         needs=Needs(salience="cls", shallow=0.0),
+        instead=("fastervlm",),
     ),
     _ours(
         "fastervlm",
@@ -123,6 +127,7 @@ METHODS: tuple[ReducerInfo, ...] = (
         rule="outliers of the CLS row and strided tokens, neighbours merged in; capped to k",
         headline="LLaVA-1.5-7B keeps 83.0 to 86.5 % at 64 tokens (later papers' tables, PruMerge)",
         needs=Needs(salience="cls", keys=True),
+        instead=("visionzip",),
     ),
     _ours(
         "divprune",
@@ -229,20 +234,24 @@ def get_reducer(name: str, **settings: Any) -> Reducer:
 
 
 def methods_for(salience_kind: str | None, resizes: bool, *, near: str = "") -> list[str]:
-    """Names that work with a tower of this salience, those that need the most like `near` first."""
+    """Names that work with such a tower (see `Needs.missing`), those most like `near` first."""
     infos = {info.name: info for info in list_reducers()}
-    wanted = infos[near].needs if near in infos else Needs()
+    wanted = infos.get(near, ReducerInfo(name=near, home="", paper=""))
     fitting = [
         info
         for info in infos.values()
-        if not info.needs.missing(salience_kind, resizes) and info.name != near
+        if info.name != near and not info.needs.missing(salience_kind, resizes)
     ]
 
-    def distance(info: ReducerInfo) -> tuple[int, float]:
+    def distance(info: ReducerInfo) -> tuple[bool, int, float]:
         unlike = sum(
-            bool(getattr(info.needs, field.name)) != bool(getattr(wanted, field.name))
+            bool(getattr(info.needs, field.name)) != bool(getattr(wanted.needs, field.name))
             for field in dataclasses.fields(Needs)
         )
-        return unlike, -difflib.SequenceMatcher(None, info.name, near).ratio()
+        return (
+            info.name not in wanted.instead,
+            unlike,
+            -difflib.SequenceMatcher(None, info.name, near).ratio(),
+        )
 
     return [info.name for info in sorted(fitting, key=distance)]

@@ -30,6 +30,11 @@ def mask_of(ids: torch.Tensor, n: int) -> torch.Tensor:
     return mask.scatter_(1, ids, True)
 
 
+def sizes_of(part: torch.Tensor, parts: int) -> torch.Tensor:
+    """[P] how many tokens each part has. (`bincount` would wait for the device to size its result.)"""
+    return torch.zeros(parts, dtype=torch.long, device=part.device).index_add_(0, part, torch.ones_like(part))
+
+
 def rank_within(scores: torch.Tensor, part: torch.Tensor, parts: int) -> torch.Tensor:
     """[B, n]: the place of each token among those of its part, 0 for the largest score.
 
@@ -39,7 +44,7 @@ def rank_within(scores: torch.Tensor, part: torch.Tensor, parts: int) -> torch.T
     order = stable_order(scores)
     by_part = part[order].argsort(dim=-1, stable=True)  # stable: within a part the score order stays
     grouped = order.gather(1, by_part)
-    sizes = torch.bincount(part, minlength=parts)
+    sizes = sizes_of(part, parts)
     starts = sizes.cumsum(0) - sizes
     place = torch.arange(scores.shape[1], device=scores.device) - starts[part[grouped]]
     return torch.empty_like(order).scatter_(1, grouped, place)

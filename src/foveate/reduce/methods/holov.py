@@ -18,7 +18,7 @@ import torch
 from foveate.errors import ReductionError
 from foveate.reduce.base import Reducer, ReducerConfig, TileRule
 from foveate.reduce.needs import Needs
-from foveate.reduce.scoring import cosines, top_k_within
+from foveate.reduce.scoring import cosines, sizes_of, top_k_within
 from foveate.reduce.tiles import share_out
 from foveate.reduce.tokens import Choice, Tokens
 
@@ -50,7 +50,7 @@ class HoloV(Reducer):
         salience, n = tokens.needed_salience(), tokens.count
         parts = min(self.config.stretches, n)
         stretch = torch.arange(n, device=tokens.device) * parts // n
-        sizes = torch.bincount(stretch, minlength=parts)
+        sizes = sizes_of(stretch, parts)
         variety = _variance_within(cosines(tokens.features, tokens.features), stretch, sizes)
         attention = ATTENTION_SCALE * salience
         gamma = attention.mean(dim=1, keepdim=True) / variety.mean(dim=1, keepdim=True).clamp(min=1e-12)

@@ -1,0 +1,44 @@
+"""The tables of docs/reduction.md: methods, and method x family with the reason where a cell is refused.
+
+Knows the registries of methods and families only; imports no torch.
+"""
+
+from __future__ import annotations
+
+from foveate.models.registry import CLS_ROW, FAMILIES, FamilyInfo
+from foveate.reduce.registry import METHODS, ReducerInfo
+
+
+def supported(method: ReducerInfo, family: FamilyInfo) -> str:
+    """Why a method does not work on a family; empty if it does."""
+    return method.needs.missing("cls" if family.salience == CLS_ROW else "column", family.resizes)
+
+
+def methods_table() -> str:
+    """Name, rule, what it reads, paper, what its authors report."""
+    lines = ["| method | rule | reads | paper | reported |", "|---|---|---|---|---|"]
+    for info in METHODS:
+        paper = f"{info.paper}, arXiv {info.arxiv}" if info.arxiv else info.paper
+        lines.append(
+            f"| `{info.name}` | {info.rule} | {info.needs.describe()} | {paper} | {info.headline or '-'} |"
+        )
+    return "\n".join(lines)
+
+
+def families_table() -> str:
+    """A row a method, a column a family; numbers refer to the reasons below the table."""
+    reasons: list[str] = []
+    lines = [
+        "| method | " + " | ".join(family.name for family in FAMILIES) + " |",
+        "|---|" + "---|" * len(FAMILIES),
+    ]
+    for info in METHODS:
+        cells = []
+        for family in FAMILIES:
+            reason = supported(info, family)
+            if reason and reason not in reasons:
+                reasons.append(reason)
+            cells.append(f"refused ({reasons.index(reason) + 1})" if reason else "yes")
+        lines.append(f"| `{info.name}` | " + " | ".join(cells) + " |")
+    notes = [f"{index}. {reason}." for index, reason in enumerate(reasons, start=1)]
+    return "\n".join([*lines, "", *notes])
