@@ -2,6 +2,7 @@
 
 answers.png    what fovea-nano says about the files in examples/, with the true answers beside it
 world.png      a contact sheet of the world's training pictures
+overlay.png    one picture at three visual budgets, what the language model saw of it and its answers
 engine.png     tokens a second of the engine and its peers with their spread, and latency, from the result file
 """
 
@@ -16,6 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from foveate.evaluate.nano import answer
 from foveate.models import load
+from foveate.reduce import generate_reduced, get_reducer, reduce_prompt
+from foveate.reduce.overlay import draw_overlay
 from foveate.world import make_example
 from foveate.world.dataset import contact_sheet
 
@@ -70,6 +73,26 @@ def world() -> None:
     contact_sheet(examples).save(IMAGES / "world.png", optimize=True)
 
 
+def overlay() -> None:
+    """fovea-nano asked the same with all, a quarter and a tenth of the visual tokens."""
+    model, question = load(), "Is there a star?"
+    picture = Image.open(ROOT / "examples" / "shapes.png").convert("RGB")
+    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+    panels = []
+    for budget in ("full", "25%", "10%"):
+        prompt = model.prepare(messages, images=[picture])
+        reduced = reduce_prompt(model, prompt, None, get_reducer("fastervlm"), budget, question=question)
+        (keep,) = reduced.keep_maps
+        reply = "".join(token.text for token in generate_reduced(model, reduced)).strip()
+        text = f"{keep.count} of {keep.total} tokens: {reply}"
+        panel = draw_overlay(picture, keep, caption=f"{question}  {text}")
+        panels.append(panel.resize((panel.width // 2, panel.height // 2), Image.Resampling.LANCZOS))
+    sheet = Image.new("RGB", (sum(panel.width for panel in panels), panels[0].height))
+    for index, panel in enumerate(panels):
+        sheet.paste(panel, (index * panel.width, 0))
+    sheet.save(IMAGES / "overlay.png", optimize=True)
+
+
 def engine(result: Path = ENGINE, target: Path = IMAGES / "engine.png") -> None:
     """A row for each model and dtype measured: throughput bars from smallest to largest, latency bars."""
     from matplotlib.figure import Figure
@@ -120,5 +143,6 @@ if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
     world()
     answers()
+    overlay()
     if ENGINE.is_file():
         engine()

@@ -19,7 +19,7 @@ LONGEST = 768  # pixels of a panel's longer edge: tokens are then large enough t
 DIMMED = 0.25  # brightness of what was dropped
 FRAME = (255, 255, 255)
 MARGIN = 12
-CAPTION = 28
+CAPTION = 36
 
 
 def draw_overlay(
@@ -91,6 +91,6 @@ def _side_by_side(panels: list[Image.Image], text: str) -> Image.Image:
         sheet.paste(panel, (left, MARGIN))
         left += panel.width + MARGIN
     ImageDraw.Draw(sheet).text(
-        (MARGIN, height - CAPTION), text, fill=FRAME, font=ImageFont.load_default(size=16)
+        (MARGIN, height - CAPTION), text, fill=FRAME, font=ImageFont.load_default(size=22)
     )
     return sheet
