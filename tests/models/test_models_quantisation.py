@@ -91,12 +91,13 @@ def test_logits_stay_near(scheme: str, share: float) -> None:
     assert (logits[1] - logits[0]).norm() <= share * logits[0].norm()
 
 
-def test_the_engine_answers_as_plain_decoding_does() -> None:
+@pytest.mark.parametrize("scheme", LAYERS)
+def test_the_engine_answers_as_plain_decoding_does(scheme: str) -> None:
     from foveate.engine import Engine, EngineConfig, SamplingParameters
 
-    model = load(NANO, device="cpu", dtype="float32", quantise="int8")
+    model = load(NANO, device="cpu", dtype="float32", quantise=scheme)
     engine = Engine(model, EngineConfig(kv_blocks=200, max_sequences=4))
-    assert "layers in int8" in engine.describe()
+    assert f"layers in {scheme}" in engine.describe()
     messages = [
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "is there a star?"}]}
     ]
