@@ -24,6 +24,7 @@ from torch import nn
 import machine
 from foveate.engine import Engine, EngineConfig, SamplingParameters
 from foveate.models import load
+from foveate.models.parts import int8_kernel
 from foveate.models.parts.packing import PackedLinear, packing_pays
 from foveate.models.quantisation import Int4Linear, Int8Linear
 from models import make_smolvlm
@@ -91,6 +92,11 @@ def layer_arms(linears: Sequence[nn.Linear], rows: int) -> dict[str, Call]:
         BASE: lambda: [layer(x) for layer in linears],
         "bfloat16": lambda: [layer(short) for layer in halves],
         "int8 as loaded": lambda: [layer(x) for layer in eights],
+        **(
+            {"int8 compiled": lambda: [layer.compiled(x) for layer in eights]}
+            if int8_kernel.available()
+            else {}
+        ),
         "int8 narrow": lambda: [layer.narrow(short) for layer in eights],
         "int8 widened": lambda: [layer.widened(short) for layer in eights],
         "int8 to float32": lambda: [F.linear(x, layer.dequantised()) for layer in eights],

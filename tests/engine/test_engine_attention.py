@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate.engine.attention import BACKENDS, Backend, PagedBatch, Segment, choose_backend, native
-from foveate.engine.attention import compiler as kernel_compiler
 from foveate.engine.cache import BlockPool, KeyValueBlocks, LayerShape
 from foveate.engine.state import PagedKeyValueStore
 from foveate.errors import FoveateError
 from foveate.models.attention import AttentionState, KeyValueCache
+from foveate.models.parts import compiler as kernel_compiler
 
 WIDTH = 8
 

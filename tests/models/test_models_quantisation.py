@@ -8,11 +8,14 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import foveate
 from foveate.errors import ModelError
 from foveate.models import load
+from foveate.models.parts import int8_kernel
 from foveate.models.quantisation import BLOCK, GROUP, Int4Linear, Int8Linear, weight_bytes
 
 LAYERS = {"int8": Int8Linear, "int4": Int4Linear}
@@ -21,7 +24,7 @@ NANO = Path(foveate.__file__).parent / "assets" / "fovea-nano"
 
 @pytest.mark.parametrize("scheme", LAYERS)
 @pytest.mark.parametrize("shape", [(1, GROUP), (BLOCK - 1, 3 * GROUP), (130, 160), (2 * BLOCK, 96)])
-@pytest.mark.parametrize("rows", [1, 5, 16, 17, 256, 257])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 16, 17, 256, 257])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_kernel_multiplies_by_the_dequantised_weight(
     scheme: str, shape: tuple[int, int], rows: int, dtype: torch.dtype
@@ -37,6 +40,37 @@ def test_every_kernel_multiplies_by_the_dequantised_weight(
         # Two roundings to bfloat16, of weights on the way to a plain product and of the product itself.
         assert (got.double() - exact).abs().max() <= 0.02 * exact.abs().max()
         assert (got.double() - exact).abs().mean() <= 0.004 * exact.abs().mean() + 1e-6
+
+
+@pytest.mark.skipif(not int8_kernel.available(), reason="there is no C compiler here")
+@given(
+    rows=st.integers(1, 9), outside=st.integers(1, 70), inside=st.integers(1, 200), threads=st.integers(1, 2)
+)
+def test_the_compiled_kernel_is_a_float32_product(rows: int, outside: int, inside: int, threads: int) -> None:
+    generator = torch.Generator().manual_seed(rows + 100 * outside)
+    x = torch.randn(rows, inside, generator=generator)
+    codes = torch.randint(-127, 128, (outside, inside), generator=generator, dtype=torch.int8)
+    scale = torch.rand(outside, generator=generator) + 0.1
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        got = int8_kernel.int8_product(x, codes, scale)
+    finally:
+        torch.set_num_threads(before)
+    exact = F.linear(x.double(), codes.double()) * scale.double()
+    assert got.dtype == torch.float32
+    # Rounding of as many sums as there are inputs, each at most as large as the sum of all sizes.
+    bound = 1.2e-7 * inside * F.linear(x.abs().double(), codes.abs().double()) * scale.double()
+    assert ((got.double() - exact).abs() <= bound + 1e-12).all()
+
+
+def test_without_a_compiler_torch_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(96, 70), torch.randn(1, 96)
+    ours = Int8Linear(linear)(x)
+    monkeypatch.setattr(int8_kernel, "_kernel", lambda: None)
+    torchs = Int8Linear(linear)(x)
+    assert (ours - torchs).abs().max() <= 0.02 * ours.abs().max()
 
 
 @pytest.mark.parametrize("scheme", LAYERS)

@@ -4,11 +4,11 @@ Owns the two schemes, their layers, and which layers of a model become them: the
 and its output head, which decoding reads whole for every token. Towers and projectors run over many rows and gain
 nothing; embeddings and norms stay too. Knows no checkpoint files and no engine.
 
-Activations are rounded to bfloat16 and products summed in float32 whatever the model's dtype, for that is what
-torch's kernels take. Which kernel runs depends on the number of rows (benchmarks/quantisation.py):
+Products are summed in float32 whatever the model's dtype. torch's kernels take activations as bfloat16, so that
+they are rounded on the way. Which kernel runs depends on the number of rows (benchmarks/quantisation.py):
 
-- int8: `_weight_int8pack_mm` up to 16 rows, for its time grows with the rows; above, the codes are widened to
-  bfloat16, which is exact, for a plain product;
+- int8: our own compiled kernel up to 4 rows, where there is a C compiler; `_weight_int8pack_mm` up to 16 rows, for
+  its time grows with the rows; above, the codes are widened to bfloat16, which is exact, for a plain product;
 - int4: `_weight_int4pack_mm_for_cpu` up to 256 rows; above, the codes are unpacked and widened, which takes long.
 
 Devices other than a CPU always widen.
@@ -25,10 +25,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from foveate.errors import ModelError, nearest
+from foveate.models.parts import int8_kernel
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
 
+INT8_COMPILED_ROWS = 4
 INT8_FEW_ROWS = 16
 INT4_FEW_ROWS = 256
 GROUP = 32  # inputs that share a scale in int4, the smallest torch's kernel knows: accuracy before size
@@ -40,7 +42,7 @@ class Int8Linear(nn.Module):
     """x W^T + b with W = codes * scale, one scale an output row, symmetric.
 
     Attributes:
-        codes: [out, in] int8; scale: [out] bfloat16, as torch's kernel takes it.
+        codes: [out, in] int8; scale: [out] float32, of values that bfloat16 holds, for torch's kernel takes that.
     """
 
     codes: torch.Tensor
@@ -50,29 +52,41 @@ class Int8Linear(nn.Module):
         super().__init__()
         weight = linear.weight.detach().float()
         # Rounded to what is stored before the codes are chosen, so that codes make up for the rounding.
-        scale = (weight.abs().amax(dim=1).clamp(min=1e-10) / 127).bfloat16()
-        codes = (weight / scale.float()[:, None]).round().clamp(-127, 127)
+        scale = (weight.abs().amax(dim=1).clamp(min=1e-10) / 127).bfloat16().float()
+        codes = (weight / scale[:, None]).round().clamp(-127, 127)
         self.register_buffer("codes", codes.to(torch.int8))
         self.register_buffer("scale", scale)
         self.bias = linear.bias
+        self._compiled_rows = INT8_COMPILED_ROWS if int8_kernel.available() else 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., in] to [..., out], in the dtype of x."""
-        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
-        few = x.device.type == "cpu" and rows.shape[0] <= INT8_FEW_ROWS
-        return _finish(self.narrow(rows) if few else self.widened(rows), self.bias, x)
+        rows = x.reshape(-1, x.shape[-1])
+        count = rows.shape[0] if x.device.type == "cpu" else INT8_FEW_ROWS + 1
+        if count <= self._compiled_rows:
+            product = self.compiled(rows)
+        elif count <= INT8_FEW_ROWS:
+            product = self.narrow(rows)
+        else:
+            product = self.widened(rows)
+        return _finish(product, self.bias, x)
+
+    def compiled(self, rows: torch.Tensor) -> torch.Tensor:
+        """[rows, in] to [rows, out] float32: weights are read as they lie, by our kernel. On a CPU only."""
+        return int8_kernel.int8_product(rows, self.codes, self.scale)
 
     def narrow(self, rows: torch.Tensor) -> torch.Tensor:
-        """[rows, in] to [rows, out], both bfloat16: weights are read as they lie. On a CPU only."""
-        return torch.ops.aten._weight_int8pack_mm(rows.contiguous(), self.codes, self.scale)
+        """[rows, in] to [rows, out] bfloat16: weights are read as they lie, by torch's. On a CPU only."""
+        short = rows.to(torch.bfloat16).contiguous()
+        return torch.ops.aten._weight_int8pack_mm(short, self.codes, self.scale.bfloat16())
 
     def widened(self, rows: torch.Tensor) -> torch.Tensor:
-        """[rows, in] to [rows, out], both bfloat16: weights become bfloat16 first."""
-        return F.linear(rows, self.codes.to(torch.bfloat16)) * self.scale
+        """[rows, in] to [rows, out] bfloat16: weights become bfloat16 first."""
+        return F.linear(rows.to(torch.bfloat16), self.codes.to(torch.bfloat16)) * self.scale.bfloat16()
 
     def dequantised(self) -> torch.Tensor:
         """[out, in] float32: the weight this layer multiplies by."""
-        return self.codes.float() * self.scale.float()[:, None]
+        return self.codes.float() * self.scale[:, None]
 
 
 class Int4Linear(nn.Module):

@@ -1,7 +1,7 @@
 """Decoding on a CPU by a kernel of our own that reads keys and values where they lie.
 
-Owns the call of `native.c`; `compiler.py` builds it when it is first wanted. In torch operators the same means
-gathering every sequence's cache into padded copies in every layer, which costs more than the attention itself
+Owns the call of `native.c`, which is compiled when first wanted. In torch operators the same means gathering every
+sequence's cache into padded copies in every layer, which costs more than the attention itself
 (benchmarks/attention.py). Prompts are attended as in `batched.py`.
 """
 
@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from foveate.engine.attention.batch import Call, PagedBatch
 from foveate.engine.attention.batched import BatchedCpuBackend
-from foveate.engine.attention.compiler import CompilerError, compile_kernel
 from foveate.engine.cache import KeyValueBlocks
+from foveate.models.parts.compiler import CompilerError, compile_kernel
 
 MAX_WIDTH = 256  # as in native.c
 MAX_SHARING = 16
+_SOURCE = Path(__file__).with_name("native.c")
 _DEFINES = {torch.float32: (), torch.bfloat16: ("BFLOAT16",)}
 _POINTER, _INTEGER, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS: list[Any] = (
@@ -128,7 +130,7 @@ def _kernel(dtype: torch.dtype) -> ctypes._NamedFuncPointer:
         CompilerError: there is no compiler, or it failed.
     """
     if dtype not in _kernels:
-        function = compile_kernel("native.c", _DEFINES[dtype]).paged_decode
+        function = compile_kernel(_SOURCE, _DEFINES[dtype]).paged_decode
         function.argtypes, function.restype = _ARGUMENTS, None
         _kernels[dtype] = function
     return _kernels[dtype]

@@ -1,7 +1,7 @@
 """Builds our C kernels on the machine that runs them, once, and keeps the result.
 
 Owns the compiler call, the cache of built libraries and its key. Knows no kernel. A machine without a compiler
-is no error: backends say so and leave the work to torch.
+is no error: whoever has a kernel says so and leaves the work to torch.
 
 Environment: CC names the compiler; FOVEATE_KERNEL_CACHE the folder of built libraries; FOVEATE_NO_COMPILER=1
 builds nothing.
@@ -33,8 +33,8 @@ class CompilerError(Exception):
 
 
 @functools.cache
-def compile_kernel(source_name: str, defines: Sequence[str] = ()) -> ctypes.CDLL:
-    """The library built from a C file beside this module.
+def compile_kernel(source: Path, defines: Sequence[str] = ()) -> ctypes.CDLL:
+    """The library built from a C file of ours.
 
     Raises:
         CompilerError: no compiler, or it refused.
@@ -46,7 +46,6 @@ def compile_kernel(source_name: str, defines: Sequence[str] = ()) -> ctypes.CDLL
     )
     if not compiler:
         raise CompilerError("there is no C compiler here (cc, gcc or clang)")
-    source = Path(__file__).with_name(source_name)
     command = [compiler, *_FLAGS, *(f"-D{name}" for name in defines), str(source), *_threading(), "-lm"]
     library = _cache_folder() / f"{source.stem}-{_digest(source, command)}.so"
     if not library.exists():
