@@ -175,3 +175,13 @@ def test_shares_that_depend_on_the_picture_are_refused_where_text_parts_tiles(
     )
     with pytest.raises(RequestError, match="writes text between tiles"):
         engine_of(made.model).add_request(prompt, GREEDY, visual=VisualBudget(budget="50%", reducer=method))
+
+
+def test_a_method_over_frames_is_refused_by_name(nano: Any) -> None:
+    """It would choose among all images of a request, and the engine plans and caches each on its own."""
+    prompt, _ = nano.ask("is there a star?", [tiny.picture(80, 80, 1)])
+    engine = engine_of(nano.model)
+    with pytest.raises(RequestError, match="evs chooses among the frames of a video"):
+        engine.add_request(prompt, GREEDY, visual=VisualBudget(budget="50%", reducer="evs"))
+    full = engine.generate(prompt, GREEDY, visual=VisualBudget(reducer="evs"))
+    assert [one.token_ids for one in full] == [one.token_ids for one in engine.generate(prompt, GREEDY)]

@@ -85,6 +85,12 @@ def plan_reduction(
     """
     reducer = get_reducer(asked.reducer) if isinstance(asked.reducer, str) else asked.reducer
     budget, question = Budget.parse(asked.budget), asked.question or prompt.text
+    if reducer.stage == "video" and budget.kind != "full":
+        raise RequestError(
+            f"The method {reducer.name} chooses among the frames of a video together",
+            why="a request's images are planned and cached each on its own",
+            fix="Use a method for stills such as fastervlm here, or foveate.reduce.reduce_prompt for this one.",
+        )
     plans = []
     for item in prompt.media:
         edges = edge_share(model.picture(item)) if budget.kind == "auto" else None

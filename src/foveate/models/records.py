@@ -53,6 +53,8 @@ class VisualGrid:
         extra: separators (such as LLaVA-NeXT's newline) counted in `tokens`.
         regions: where each token stands in the picture, in token order; empty where the image is one raster of
             rows x cols tokens without separators.
+        frames: pictures of equal layout one behind the other in time order, as a video has; `rows`, `cols` and the
+            pixels are then those of one, and `tokens`, `tiles`, `extra` and `regions` of all together.
     """
 
     tokens: int
@@ -63,6 +65,7 @@ class VisualGrid:
     pixel_height: int
     extra: int = 0
     regions: tuple[Region, ...] = ()
+    frames: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,6 +115,10 @@ class Reducer(abc.ABC):
         """How many of at most k tokens a tile of rows x cols can be cut to; grids cannot give every number."""
         return k
 
+    def refusal(self, grid: VisualGrid, kept: int) -> ReductionError | None:
+        """Why the rule has no meaning for `kept` tokens of such a grid; None where it has one."""
+        return None
+
     # -- before encoding ---------------------------------------------------------------------------------
 
     @property
@@ -168,7 +172,8 @@ class Reducer(abc.ABC):
         Separators go as soon as one token goes, so between "all that show the picture" and N there is nothing.
 
         Raises:
-            ReductionError: the budget cannot be read or asks for more than the image has.
+            ReductionError: the budget cannot be read, asks for more than the image has, or for so few that the
+                method has no answer.
         """
         plan = Budget.parse(budget).plan(grid.tokens, question=question, edges=edges)
         if plan.is_full:
@@ -181,6 +186,8 @@ class Reducer(abc.ABC):
         fitting = self._fitting(layout, kept)
         if fitting != kept:
             reason += f"; {self.name} cuts this grid to {fitting} of at most {kept}"
+        if refused := self.refusal(grid, fitting):
+            raise refused
         return replace(plan, kept=fitting, ceiling=kept, reason=reason)
 
     def _fitting(self, layout: TokenLayout, kept: int) -> int:

@@ -70,6 +70,7 @@ def gather_problems(
         col=layout.col[places[0]],
         names=tuple(items[owner].digest for owner in owners),
         questions=tuple(questions[owner] for owner in owners) if needs.question else (),
+        frames=items[0].grid.frames if members is None else 1,
     )
     return Problem(tokens=tokens, items=owners, ids=ids)
 

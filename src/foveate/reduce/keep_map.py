@@ -41,7 +41,8 @@ class KeepMap:
     asked: the budget as it was asked for.
     reason: why k tokens.
     method: the reducer and its settings (its cache key).
-    stage: where it acted: "input", "before the language model" or "layer L of the language model".
+    stage: where it acted: "input", "before the language model", "video" (before it too, over the frames of a
+        video together) or "layer L of the language model".
     scores: [N] float32 or None: what tokens were ranked by; separators 0.
     merge: what kept tokens are made of; None where each is itself.
     """

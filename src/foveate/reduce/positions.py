@@ -47,10 +47,10 @@ def reduced_positions(
 
 
 def _repacked_mrope(after: Prompt, image_token_id: int, keep_maps: Sequence[KeepMap]) -> torch.Tensor:
-    """[3, T'] (time, height, width); the tokens of one image stand together."""
+    """[3, T'] (time, height, width); the tokens of one image stand together. A video's frames may keep none."""
     parts: list[torch.Tensor] = []
     index, position = 0, 0
-    maps = iter(keep_maps)
+    maps = (keep for keep in keep_maps if keep.count)
     while index < len(after.token_ids):
         if after.token_ids[index] != image_token_id:
             parts.append(torch.full((3, 1), position))

@@ -20,6 +20,7 @@ from foveate.reduce.edges import edge_share
 from foveate.reduce.keep_map import KeepMap
 from foveate.reduce.positions import reduced_positions
 from foveate.reduce.shapes import middles, shape_for
+from foveate.reduce.video.joining import frame_maps, join_frames, split_frames, video_grid
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
@@ -34,7 +35,7 @@ class ReducedPrompt:
         features: of each image, its kept tokens.
         positions: [1, T'] or [3, 1, T'].
         following: position of the first generated token.
-        keep_maps: what was kept of each image, and why.
+        keep_maps: what was kept of each image, and why; one of all images where they are the frames of a video.
     """
 
     prompt: Prompt
@@ -59,40 +60,68 @@ def reduce_prompt(
     *,
     question: str | None = None,
 ) -> ReducedPrompt:
-    """The prompt with each image cut to the budget.
+    """The prompt with each image cut to the budget; to a method over frames all its images are one video.
 
     Args:
         features: of the prompt's media, encoded with `salience=reducer.request()`; None encodes them here.
-        budget: for each image on its own.
+        budget: for each image on its own, or for the video.
         question: what is asked, for "auto" and methods that read it; the prompt's text where None is given.
 
     Raises:
-        ReductionError: the model's tower cannot give what the method needs, or the budget does not fit an image.
+        ReductionError: the model's tower cannot give what the method needs, or the budget does not fit an image,
+            or images that are to be one video differ in size.
     """
     asked = prompt.text if question is None else question
     parsed = Budget.parse(budget)
-    plans = []
-    for item in prompt.media:
-        edges = edge_share(model.picture(item)) if parsed.kind == "auto" else None
-        plans.append(reducer.plan(item.grid, parsed, question=asked, edges=edges))
+    video = reducer.stage == "video" and bool(prompt.media) and parsed.kind != "full"
+    plans = _plans(model, prompt, reducer, parsed, asked, video=video)
     if not all(plan.is_full for plan in plans):
         reducer.check(model)
     if reducer.stage == "input":
         return _shrunk(model, prompt, reducer, plans)
     if features is None:
         features = model.encode(prompt.media, salience=reducer.request())
-    maps = reducer.select_batch(features, plans, questions=[asked] * len(plans))
+    items = [join_frames(features)] if video else features
+    maps = reducer.select_batch(items, plans, questions=[asked] * len(plans))
     kept_tokens = _kept_tokens(model, prompt, maps)
     after = _without_dropped(prompt, kept_tokens)
+    reduced = [reducer.apply(item, keep) for item, keep in zip(items, maps, strict=True)]
+    by_image: Sequence[KeepMap] = maps
+    if video:
+        grids = [item.grid for item in prompt.media]
+        by_image, reduced = frame_maps(maps[0], grids[0]), split_frames(reduced[0], maps[0], grids)
     mode = reducer.position_mode(m_rope=model.positions(prompt).ndim == 3)
-    positions, following = reduced_positions(model, prompt, after, kept_tokens, maps, mode)
+    positions, following = reduced_positions(model, prompt, after, kept_tokens, by_image, mode)
     return ReducedPrompt(
         prompt=after,
-        features=[reducer.apply(item, keep) for item, keep in zip(features, maps, strict=True)],
+        features=reduced,
         positions=positions,
         following=following,
         keep_maps=maps,
     )
+
+
+def _plans(
+    model: VisionLanguageModel,
+    prompt: Prompt,
+    reducer: Reducer,
+    budget: Budget,
+    question: str,
+    *,
+    video: bool,
+) -> list[Plan]:
+    """A plan an image, or one for all where they are a video; "auto" then goes by the mean over its frames."""
+    edges: list[float | None] = [None] * len(prompt.media)
+    if budget.kind == "auto":
+        edges = [edge_share(model.picture(item)) for item in prompt.media]
+    grids = [item.grid for item in prompt.media]
+    if video:
+        found = [value for value in edges if value is not None]
+        grids, edges = [video_grid(grids)], [sum(found) / len(found) if found else None]
+    return [
+        reducer.plan(grid, budget, question=question, edges=edge)
+        for grid, edge in zip(grids, edges, strict=True)
+    ]
 
 
 def _kept_tokens(model: VisionLanguageModel, prompt: Prompt, maps: Sequence[KeepMap]) -> torch.Tensor:

@@ -10,45 +10,18 @@ import dataclasses
 import difflib
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from foveate.errors import ReductionError, nearest
+from foveate.reduce.info import ReducerInfo
 from foveate.reduce.needs import Needs
+from foveate.reduce.video.rows import VIDEO_METHODS
 
 if TYPE_CHECKING:
     from foveate.reduce.base import Reducer
 
 ENTRY_POINT_GROUP = "foveate.reducers"
-
-
-NOTHING = Needs()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReducerInfo:
-    """One method.
-
-    Attributes:
-        name: what users write.
-        home: "module:Class".
-        paper: title, authors and year; "baseline" where there is none.
-        arxiv: the paper's arXiv id, or "".
-        rule: what it does, in a line.
-        headline: what its authors report, and on what; "" for baselines.
-        needs: what it reads, the same as the class declares.
-        instead: what to use where a tower cannot serve it, nearest first; unlisted ones follow by needs.
-    """
-
-    name: str
-    home: str
-    paper: str
-    arxiv: str = ""
-    rule: str = ""
-    headline: str = ""
-    needs: Needs = NOTHING
-    instead: tuple[str, ...] = ()
 
 
 def _ours(name: str, attribute: str, **facts: Any) -> ReducerInfo:
@@ -72,6 +45,7 @@ METHODS: tuple[ReducerInfo, ...] = (
         rule="a smaller picture goes into the tower",
         needs=Needs(resizing=True),
         instead=("average_pool",),
+        stage="input",
     ),
     _ours(
         "tome",
@@ -181,7 +155,14 @@ def reducer(
             )
         cls.name = name
         _own[name] = ReducerInfo(
-            name=name, home=home, paper=paper, arxiv=arxiv, rule=rule, headline=headline, needs=cls.needs
+            name=name,
+            home=home,
+            paper=paper,
+            arxiv=arxiv,
+            rule=rule,
+            headline=headline,
+            needs=cls.needs,
+            stage=cls.stage,
         )
         _own_classes[name] = cls
         return cls
@@ -190,8 +171,8 @@ def reducer(
 
 
 def list_reducers() -> list[ReducerInfo]:
-    """Every method in this process: ours first, then those of users' files."""
-    return [*METHODS, *_own.values()]
+    """Every method in this process: ours for stills, ours for video, then those of users' files."""
+    return [*METHODS, *VIDEO_METHODS, *_own.values()]
 
 
 def find(name: str) -> ReducerInfo:
@@ -234,13 +215,18 @@ def get_reducer(name: str, **settings: Any) -> Reducer:
 
 
 def methods_for(salience_kind: str | None, resizes: bool, *, near: str = "") -> list[str]:
-    """Names that work with such a tower (see `Needs.missing`), those most like `near` first."""
+    """Names that work with such a tower (see `Needs.missing`), those most like `near` first.
+
+    Methods over the frames of a video stand in for each other alone, and so do those for stills.
+    """
     infos = {info.name: info for info in list_reducers()}
     wanted = infos.get(near, ReducerInfo(name=near, home="", paper=""))
     fitting = [
         info
         for info in infos.values()
-        if info.name != near and not info.needs.missing(salience_kind, resizes)
+        if info.name != near
+        and (info.stage == "video") == (wanted.stage == "video")
+        and not info.needs.missing(salience_kind, resizes)
     ]
 
     def distance(info: ReducerInfo) -> tuple[bool, int, float]:

@@ -24,6 +24,7 @@ class Tokens:
         row, col: [n] place of each token in its tile.
         names: B texts that tell the pictures apart and are the same every time (content digests).
         questions: B texts; empty unless the method declares that it reads the question.
+        frames: pictures in time order that the tokens are of, n / frames each; 1 for a still.
     """
 
     features: torch.Tensor
@@ -36,6 +37,7 @@ class Tokens:
     col: torch.Tensor
     names: tuple[str, ...]
     questions: tuple[str, ...] = ()
+    frames: int = 1
 
     @property
     def batch(self) -> int:
