@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -50,12 +51,16 @@ Call = Callable[[], object]
 
 
 def ratios(arms: dict[str, Call], repetitions: int) -> dict[str, dict[str, float]]:
-    """Median, least and largest of BASE's time over each arm's, arms in turning order; the first round warms up."""
+    """Median, least and largest of BASE's time over each arm's; the first round warms up.
+
+    Arms come in another order each time: two that read the same weights would else always meet the same
+    leftovers in the cache that all cores share.
+    """
     names = list(arms)
     times: dict[str, list[float]] = {name: [] for name in names}
-    for repetition in range(repetitions + 1):
-        shift = repetition % len(names)
-        for name in names[shift:] + names[:shift]:
+    order = random.Random(repetitions)
+    for _ in range(repetitions + 1):
+        for name in order.sample(names, len(names)):
             began = time.process_time()
             arms[name]()
             times[name].append(time.process_time() - began)
