@@ -6,11 +6,8 @@ Owns the files' place and form and the fingerprint of a claim's code. Knows no c
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,8 +15,7 @@ from typing import Any
 
 import foveate
 from foveate.claims.base import Claim, ClaimError, Row, Tier, Verdict
-
-VERSIONED = ("foveate", "torch", "transformers", "numpy")
+from foveate.evaluate.provenance import versions
 
 
 def default_folder() -> Path:
@@ -100,10 +96,7 @@ def compose(
         "code": code_digest(claim),
         "commit": commit,
         "machine": dict(machine),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in VERSIONED},
-        },
+        "versions": versions(),
         "rows": list(rows),
     }
 
@@ -113,28 +106,3 @@ def dump(result: Mapping[str, Any]) -> str:
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in result["rows"]]
     rest = json.dumps({**result, "rows": []}, indent=1, ensure_ascii=False, allow_nan=False)
     return rest.replace('"rows": []', '"rows": [\n  ' + ",\n  ".join(lines) + "\n ]") + "\n"
-
-
-def commit() -> str:
-    """The checkout's commit, with "and changes" where tracked code differs from it; "unknown" outside a checkout."""
-    here = Path(foveate.__file__).parent
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    head = git("rev-parse", "--short", "HEAD")
-    if head is None:
-        return "unknown"
-    return f"{head} and changes" if git("status", "--porcelain", "--untracked-files=no", "--", ".") else head
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Whole or not at all: a stopped run never leaves half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

@@ -14,6 +14,7 @@ from typing import Any
 
 from foveate.claims import reporting, results
 from foveate.claims.base import Claim, ClaimError, Outcome, Progress, Row, Tier, Verdict
+from foveate.evaluate.provenance import commit, write_atomically
 
 UNFINISHED = ".unfinished"
 
@@ -85,8 +86,8 @@ def execute(
     )
     if tier is Tier.CLAIM:
         reporting.draw(result, folder / f"{claim.name}.png")
-        results.write_atomically(folder / f"{claim.name}.md", reporting.markdown(result))
-        results.write_atomically(results.path_of(folder, claim.name), results.dump(result))
+        write_atomically(folder / f"{claim.name}.md", reporting.markdown(result))
+        write_atomically(results.path_of(folder, claim.name), results.dump(result))
     shutil.rmtree(unfinished, ignore_errors=True)
     if unfinished.parent.is_dir() and not any(unfinished.parent.iterdir()):
         unfinished.parent.rmdir()
@@ -97,7 +98,7 @@ def _measure_all(
     claim: Claim, tier: Tier, seeds: Sequence[int], unfinished: Path, tell: Callable[[Piece], None]
 ) -> tuple[list[Row], list[str]]:
     """Rows by seed and arm, and the commit that each piece was measured at."""
-    code, commit = results.code_digest(claim), results.commit()
+    code, made_at = results.code_digest(claim), commit()
     pieces: dict[tuple[int, str], dict[str, Any]] = {}
     total, steps = len(seeds) * len(claim.arms), claim.steps(tier)
     for place, seed in enumerate(seeds):
@@ -111,8 +112,8 @@ def _measure_all(
             if done is None:
                 tell(piece)
                 rows = claim.measure(arm.name, tier=tier, seed=seed, progress=_told(tell, piece))
-                done = {"code": code, "commit": commit, "rows": rows}
-                results.write_atomically(path, json.dumps(done) + "\n")
+                done = {"code": code, "commit": made_at, "rows": rows}
+                write_atomically(path, json.dumps(done) + "\n")
             tell(replace(piece, done=steps, ended=True, kept=kept))
             pieces[seed, arm.name] = done
     ordered = [pieces[seed, arm.name] for seed in seeds for arm in claim.arms]

@@ -139,6 +139,7 @@ def run(
     from foveate.claims.base import Tier
     from foveate.claims.registry import get
     from foveate.claims.running import execute
+    from foveate.cli.machine import facts
 
     claim = get(name)
     if tier not in list(Tier):
@@ -154,7 +155,7 @@ def run(
             tier=Tier(tier),
             seeds=chosen,
             folder=folder,
-            machine=_machine(),
+            machine=facts(),
             command=shlex.join(words),
             restart=restart,
             tell=_teller(advance),
@@ -172,14 +173,6 @@ def _numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise FoveateError(f"--seeds {text!r} is not a list of numbers", fix="Try: --seeds 0,1,2") from None
-
-
-def _machine() -> dict[str, Any]:
-    """What the numbers are measured on, without names or paths."""
-    from foveate.cli.machine import cores, cpu_features, processor_name
-
-    features = [name for name, there in cpu_features().items() if there]
-    return {"processor": processor_name(), "cores": cores()[0], "features": " ".join(features)}
 
 
 def _teller(advance: Callable[[int], None]) -> Callable[[Piece], None]:

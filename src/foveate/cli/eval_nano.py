@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,6 +86,7 @@ def _committed() -> dict[str, Any]:
 def _measure(model: str | None, per_family: int, difficulty: str, out: Path | None) -> dict[str, Any]:
     from foveate.evaluate.nano import SCORED_FAMILIES
     from foveate.evaluate.nano import run as measure
+    from foveate.evaluate.provenance import describe_model
     from foveate.models import load
 
     try:
@@ -99,7 +99,7 @@ def _measure(model: str | None, per_family: int, difficulty: str, out: Path | No
     with progress_bar("questions", per_family * len(levels) * len(SCORED_FAMILIES)) as advance:
         summary, samples = measure(
             loaded,
-            description=_description(loaded),
+            description=describe_model(loaded),
             per_family=per_family,
             difficulties=levels,
             progress=lambda done, total: advance(done),
@@ -111,12 +111,3 @@ def _measure(model: str | None, per_family: int, difficulty: str, out: Path | No
         rows.write_text("".join(json.dumps(s) + "\n" for s in samples), encoding="utf-8")
         note(f"wrote {out} and {rows}")
     return summary
-
-
-def _description(model: Any) -> dict[str, Any]:
-    """What was measured, without paths of this machine."""
-    digest = hashlib.sha256()
-    for file in sorted(model.folder.glob("*.safetensors")):
-        digest.update(file.read_bytes())
-    facts = {name: value for name, value in model.describe().items() if name not in ("weights", "ref")}
-    return {"name": model.folder.name, **facts, "weights_sha256": digest.hexdigest()}

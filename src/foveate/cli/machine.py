@@ -13,6 +13,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # Instruction sets that decide how fast matrix products and 16-bit numbers are; names as /proc/cpuinfo writes
 # them.
@@ -70,6 +71,12 @@ def cores() -> tuple[int, int]:
     total = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
     return usable, total
+
+
+def facts() -> dict[str, Any]:
+    """What numbers are measured on, without names or paths, for result files."""
+    features = [name for name, there in cpu_features().items() if there]
+    return {"processor": processor_name(), "cores": cores()[0], "features": " ".join(features)}
 
 
 def memory() -> tuple[int | None, int | None]:

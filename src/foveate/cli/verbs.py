@@ -39,6 +39,11 @@ VERBS: dict[str, Verb] = {
     "world": Verb(module="foveate.cli.world", help="Sample procedural scenes with exact truth."),
     "train": Verb(module="foveate.cli.train", help="Train a model on the world.", extra="train"),
     "eval-nano": Verb(module="foveate.cli.eval_nano", help="Accuracy of fovea-nano per question family."),
+    "bench": Verb(
+        module="foveate.cli.bench",
+        help="Compare visual-token reduction methods on the same questions.",
+        extra="plots",
+    ),
     "claims": Verb(module="foveate.cli.claims", help="Published claims, shown or not shown here."),
 }
 

@@ -1,0 +1,150 @@
+"""`foveate bench`: which method, at which budget, costs how much accuracy and saves how much time.
+
+Owns flags and what is printed. `foveate bench [MODEL]` measures; the other verbs work on its folder without a model.
+Imports no torch until something is measured or drawn.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from foveate.cli.failures import as_dict
+from foveate.cli.progress import progress_bar
+from foveate.cli.terminal import note, table
+from foveate.cli.verbs import HELP_FLAGS
+
+DEFAULT = "run"
+
+
+class _RunByDefault(TyperGroup):
+    """`foveate bench [MODEL] ...` means `foveate bench run [MODEL] ...`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in (*self.commands, *HELP_FLAGS["help_option_names"]):
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_RunByDefault, add_completion=False, rich_markup_mode=None, context_settings=HELP_FLAGS)
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]
+
+
+@app.callback()
+def root() -> None:
+    """Visual-token reduction compared: methods and budgets on the same questions; `bench run --help` has the flags."""
+
+
+@app.command(DEFAULT)
+def run(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Folder or hub name; else fovea-nano.")
+    ] = None,
+    suite: Annotated[
+        str, typer.Option("--suite", help="smoke: two minutes, direction only. full: every method.")
+    ] = "smoke",
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Comma separated; else those of the suite.")
+    ] = None,
+    budgets: Annotated[
+        str | None, typer.Option("--budgets", help="Such as 10%,25%,64; else those of the suite.")
+    ] = None,
+    families: Annotated[
+        str | None, typer.Option("--families", help="Kinds of questions; else those of the suite.")
+    ] = None,
+    items: Annotated[
+        int | None, typer.Option("--items", help="Questions of each kind, each on its own picture.")
+    ] = None,
+    turns: Annotated[
+        int | None, typer.Option("--turns", help="2 follows up on questions that allow it.")
+    ] = None,
+    difficulty: Annotated[int, typer.Option("--difficulty", help="Of the pictures, 1 to 3.")] = 2,
+    seed: Annotated[int, typer.Option("--seed", help="Which of the test pictures, 0 to 7.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the run; else bench-SUITE here.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure: each method at each budget, beside full tokens, no image, random tokens and a smaller picture."""
+    from foveate.cli.machine import facts
+    from foveate.evaluate.bench.grid import make_grid
+
+    grid = make_grid(
+        suite,
+        methods=_words(methods),
+        budgets=_words(budgets),
+        families=_words(families),
+        items=items,
+        turns=turns,
+        difficulty=difficulty,
+        seed=seed,
+    )
+    from foveate.evaluate.bench.report import require_plots, write_report
+    from foveate.evaluate.bench.runner import begin, run_cells
+    from foveate.models import load
+
+    require_plots()
+    place = Path(f"bench-{suite}") if output is None else output
+    words: dict[str, object] = {
+        "--suite": suite,
+        "--methods": methods,
+        "--budgets": budgets,
+        "--families": families,
+    }
+    words |= {"--items": items, "--turns": turns, "--difficulty": difficulty, "--seed": seed}
+    given = [part for flag, value in words.items() if value is not None for part in (flag, str(value))]
+    loaded = load(model)
+    folder = begin(
+        loaded,
+        grid,
+        place,
+        machine=facts(),
+        command=shlex.join(["foveate", "bench", *([] if model is None else [model]), *given]),
+        resume=resume,
+    )
+    with progress_bar("questions", len(folder.grid.cells) * len(folder.items)) as advance:
+        run_cells(loaded, folder, progress=lambda done, total: advance(done), tell=_tell)
+    _print(write_report(folder), folder.path, as_json)
+
+
+@app.command()
+def report(place: Folder, as_json: Json = False) -> None:
+    """Score a run's answers again and write its summary, plots and report; no model is loaded."""
+    from foveate.evaluate.bench.folder import RunFolder
+    from foveate.evaluate.bench.report import require_plots, write_report
+
+    require_plots()
+    folder = RunFolder.open(place)
+    _print(write_report(folder), folder.path, as_json)
+
+
+def _words(text: str | None) -> list[str]:
+    return [] if text is None else [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _tell(line: str) -> None:
+    """A line for each cell, where no bar shows the progress."""
+    if not sys.stderr.isatty():
+        note(line)
+
+
+def _print(summary: dict[str, Any], place: Path, as_json: bool) -> None:
+    if as_json:
+        print(as_dict(summary))
+        return
+    from foveate.evaluate.bench.tables import overview
+
+    print(table(*overview(summary)))
+    for cell, reason in summary["refused"].items():
+        note(f"refused: {cell}: {reason}")
+    if summary["unfinished"]:
+        note(f"not measured to the end: {', '.join(summary['unfinished'])}")
+    note(summary["note"])
+    note(f"wrote {place / 'report.html'}")

@@ -1,0 +1,231 @@
+"""report.html of a run: one file that opens anywhere, without a network; beside it the plots and summary.json.
+
+Owns the page. Everything in it comes from the summary and the gallery.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from foveate.evaluate.bench import tables
+from foveate.evaluate.bench.folder import RunFolder
+from foveate.evaluate.bench.gallery import Exhibit, Panel, exhibits, middle_budget
+from foveate.evaluate.bench.grid import FULL
+from foveate.evaluate.bench.plots import draw_heat_map, draw_pareto, family_points, require_plots
+from foveate.evaluate.bench.summary import summarise
+from foveate.evaluate.provenance import write_atomically
+
+__all__ = ["require_plots", "write_report"]
+SUMMARY, REPORT, PARETO, HEAT_MAP = "summary.json", "report.html", "pareto.png", "families.png"
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; }
+h2 { margin-top: 2.5rem; } figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
+th { position: sticky; top: 0; background: #f4f4f4; } th:first-child, td:first-child { text-align: left; }
+td.words { text-align: left; white-space: normal; } .scroll { overflow-x: auto; }
+.exhibit { display: flex; flex-wrap: wrap; gap: 1rem; } .exhibit figure { width: 300px; margin: .5rem 0; }
+.right { color: #0b4f8a; } .wrong { color: #a33c00; } footer { margin-top: 3rem; font-size: 13px; color: #555; }
+"""
+
+
+def write_report(folder: RunFolder) -> dict[str, Any]:
+    """Scores the run and writes its summary, plots and page; returns the summary.
+
+    Raises:
+        BenchError: full tokens or the empty picture were not measured to the end.
+    """
+    summary = summarise(folder)
+    write_atomically(
+        folder.path / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+    draw_pareto(summary, folder.path / PARETO)
+    draw_heat_map(summary, folder.path / HEAT_MAP)
+    budget = middle_budget(summary)
+    shown = [] if budget is None else exhibits(folder, summary, budget)
+    write_atomically(folder.path / REPORT, page(folder, summary, shown, budget))
+    return summary
+
+
+def page(folder: RunFolder, summary: Mapping[str, Any], shown: Sequence[Exhibit], budget: str | None) -> str:
+    """The whole document."""
+    run = folder.run
+    parts = [
+        f"<h1>Visual-token reduction on {_text(summary['model'])}</h1>",
+        _paragraph(
+            f"{summary['items']} questions about as many held-out pictures, the same in every cell, answered "
+            f"greedily. Pictures: the procedural world, difficulty {folder.grid.difficulty}. {summary['note']}"
+        ),
+        "<h2>Accuracy against kept tokens</h2>",
+        _figure(
+            folder.path / PARETO, "Right answers in percent against visual tokens kept, with 95 % intervals"
+        ),
+        _table(tables.overview(summary)),
+        _paragraph(_HOW_TO_READ),
+        _stand_in(run),
+        "<h2>What cannot be told apart</h2>",
+        _table(tables.ties(summary), words=True),
+        _paragraph(
+            "Members of a group are not separated from its best by McNemar's exact test, Holm-corrected over "
+            "all pairs of the budget."
+        ),
+        "<h2>By kind of question</h2>",
+        _paragraph("Points from full tokens, of the first question on each picture."),
+        _heat_table(summary),
+        "<h2>Questions that a smaller picture gets wrong</h2>",
+        _table(tables.hard_questions(summary)),
+        _paragraph(f"At the cell's own budget; the smaller picture is {summary['downsampling']}."),
+    ]
+    if summary["turns"] > 1:
+        parts += [
+            "<h2>Second turn</h2>",
+            _table(tables.later_turns(summary)),
+            _paragraph(
+                "The world's own follow-up about the same picture (“And what is its colour?”), asked after the "
+                "model's own first answer. The picture is not encoded again."
+            ),
+        ]
+    parts += [
+        "<h2>Times and memory</h2>",
+        _table(tables.costs(summary)),
+        _paragraph(
+            f"Medians in milliseconds of {run['clock']}, one request at a time, {run['threads']} thread(s) of "
+            f"{run['machine'].get('processor', 'an unnamed processor')}. Cache: key-value blocks in use at "
+            "their peak. Resident: the whole process so far, weights and libraries included."
+        ),
+    ]
+    if summary["speed"]:
+        parts += [
+            "<h2>Many at once</h2>",
+            _table(tables.speed(summary)),
+            _paragraph(f"All requests there from the start; {run['clock']}."),
+        ]
+    parts += [*_left_out(summary), *_gallery(shown, budget), _footer(run)]
+    body = "\n".join(part for part in parts if part)
+    title = f"foveate bench: {_text(summary['model'])}"
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+_HOW_TO_READ = (
+    "Accuracy with Wilson's 95 % interval; unparsed answers (no possible answer at all) count as wrong. Retained: "
+    "mean over kinds of questions of the share of full tokens' accuracy. The columns “to …” are paired differences in "
+    "points with bootstrap intervals; a star marks those whose p-value (exact McNemar) stays at or below 0.05 after "
+    "Holm's correction over all cells."
+)
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{_text(text)}</p>"
+
+
+def _table(table: tables.Table, *, words: bool = False) -> str:
+    header, rows = table
+    kind = ' class="words"' if words else ""
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
+    lines = ["".join(f"<td{kind}>{_text(cell)}</td>" for cell in row) for row in rows]
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def _heat_table(summary: Mapping[str, Any]) -> str:
+    """A table a budget; colour and number say the same."""
+    (full,) = (record for record in summary["cells"] if record["cell"] == FULL)
+    families = list(full["turns"]["1"]["families"])
+    parts = []
+    for budget in summary["ties"]:
+        head = "".join(f"<th>{_text(name)}</th>" for name in (f"at {budget}", *families))
+        lines = []
+        for record in tables.method_records(summary):
+            if record["budget"] == budget:
+                values = [family_points(record, full, family) for family in families]
+                cells = "".join(f'<td style="background:{_shade(v)}">{v:+.0f}</td>' for v in values)
+                lines.append(f"<tr><td>{_text(record['method'])}</td>{cells}</tr>")
+        parts.append(f"<table><thead><tr>{head}</tr></thead>\n<tbody>{''.join(lines)}</tbody></table><br>")
+    return f'<div class="scroll">{"".join(parts)}</div>'
+
+
+def _shade(points: float) -> str:
+    """Orange for losses, violet for gains, paler towards none; told apart by colour-blind readers too."""
+    hue = (224, 130, 20) if points < 0 else (128, 115, 172)
+    share = min(1.0, abs(points) / 100)
+    return "#" + "".join(f"{round(255 + share * (one - 255)):02x}" for one in hue)
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _figure(path: Path, description: str) -> str:
+    return f'<figure><img src="{_data_uri(path.read_bytes(), "png")}" alt="{_text(description)}"></figure>'
+
+
+def _stand_in(run: Mapping[str, Any]) -> str:
+    if not run["stands_in"]:
+        return ""
+    return _paragraph(f"average_pool stands for a smaller picture, because: {run['stands_in']}")
+
+
+def _left_out(summary: Mapping[str, Any]) -> list[str]:
+    """Cells that were refused, with the reason, and cells that are not done."""
+    parts = []
+    if summary["refused"]:
+        parts += [
+            "<h2>Refused</h2>",
+            _table((("cell", "reason"), list(summary["refused"].items())), words=True),
+        ]
+    if summary["unfinished"]:
+        parts += ["<h2>Not finished</h2>", _paragraph(", ".join(summary["unfinished"]))]
+    return parts
+
+
+def _gallery(shown: Sequence[Exhibit], budget: str | None) -> list[str]:
+    if not shown:
+        return []
+    parts = [
+        "<h2>Where methods disagree</h2>",
+        _paragraph(f"Budget {budget}; bright and framed is what the language model saw."),
+    ]
+    for exhibit in shown:
+        question = exhibit.item.turns[0]
+        parts.append(
+            f"<h3>{_text(question.text)}</h3>"
+            + _paragraph(
+                f"True answer: {question.answer}. Full tokens: {exhibit.full_reply}. ({exhibit.item.id})"
+            )
+        )
+        parts.append(f'<div class="exhibit">{"".join(_panel(one) for one in exhibit.panels)}</div>')
+    return parts
+
+
+def _panel(panel: Panel) -> str:
+    buffer = io.BytesIO()
+    panel.overlay.convert("RGB").save(buffer, format="JPEG", quality=85)
+    kind = "right" if panel.right else "wrong"
+    return (
+        f'<figure><img src="{_data_uri(buffer.getvalue(), "jpeg")}" alt="What {_text(panel.method)} kept">'
+        f'<figcaption>{_text(panel.method)}: <span class="{kind}">{_text(panel.reply)} ({kind})</span>'
+        "</figcaption></figure>"
+    )
+
+
+def _footer(run: Mapping[str, Any]) -> str:
+    facts = {**run["machine"], **run["versions"]}
+    listed = ", ".join(f"{name} {value}" for name, value in facts.items())
+    return (
+        f"<footer><p><code>{_text(run['command'])}</code> at commit {_text(', '.join(run['commits']))}. "
+        f"{_text(listed)}. Weights {_text(run['model']['weights_sha256'][:16])}, {_text(run['model']['dtype'])}."
+        "</p></footer>"
+    )

@@ -1,0 +1,146 @@
+"""Measures cells: every question of a run through the engine, one at a time, in an engine of the cell's own.
+
+Owns what is asked and what is noted of an answer. Cells share the questions, so they can be compared item by item;
+they share no cache, so none profits from another. Knows no statistics.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from foveate.errors import FoveateError
+from foveate.evaluate.bench.asking import Asking
+from foveate.evaluate.bench.folder import RUN, RunFolder
+from foveate.evaluate.bench.grid import DOWNSAMPLE, FULL, NO_IMAGE, BenchError, Grid
+from foveate.evaluate.bench.items import make_items
+from foveate.evaluate.provenance import commit, describe_model, versions
+from foveate.reduce.registry import get_reducer
+
+if TYPE_CHECKING:
+    from foveate.models.base import VisionLanguageModel
+
+Progress = Callable[[int, int], None]
+
+
+def choose_clock(model: VisionLanguageModel) -> tuple[Callable[[], float], str]:
+    """Seconds to measure by, and what they are.
+
+    One thread on a CPU is measured by its processor time: what the wall clock shows on a machine that does nothing
+    else, whatever else it does.
+    """
+    if model.device.type == "cpu" and torch.get_num_threads() == 1:
+        return time.process_time, "processor time of one thread"
+    return time.perf_counter, "wall clock"
+
+
+def begin(
+    model: VisionLanguageModel, grid: Grid, path: Path, *, machine: dict[str, Any], command: str, resume: bool
+) -> RunFolder:
+    """A new run of this grid; with `resume` the one in the folder, if it holds any.
+
+    Raises:
+        BenchError: the folder holds a run and `resume` is not set, or it holds another run.
+    """
+    try:
+        get_reducer(DOWNSAMPLE).check(model)
+        stands_in = ""
+    except FoveateError as error:
+        grid, stands_in = grid.with_stand_in(), str(error)
+    about = describe_model(model)
+    if resume and (path / RUN).is_file():
+        return _again(RunFolder.open(path), grid, about)
+    run = {
+        "command": command,
+        "model": about,
+        "grid": asdict(grid),
+        "stands_in": stands_in,  # why the downsampling baseline is pooled features, or ""
+        "clock": choose_clock(model)[1],
+        "threads": torch.get_num_threads(),
+        "cropped": bool(getattr(model.image_processor, "do_center_crop", False)),
+        "commits": [commit()],
+        "versions": versions(),
+        "machine": machine,
+    }
+    return RunFolder.create(path, run, make_items(grid))
+
+
+def _again(folder: RunFolder, grid: Grid, about: dict[str, Any]) -> RunFolder:
+    """The folder, if it holds a run of this very grid and these weights."""
+    kept, asked = asdict(folder.grid), asdict(grid)
+    different = [
+        f"{name} {kept[name]} there, {asked[name]} asked" for name in asked if kept[name] != asked[name]
+    ]
+    if folder.run["model"]["weights_sha256"] != about["weights_sha256"]:
+        different.append("other weights")
+    if different:
+        raise BenchError(
+            f"The run in {folder.path} is another one",
+            why="; ".join(different),
+            fix="Ask for the same to go on with it, or name another --output.",
+        )
+    now = commit()
+    if now not in folder.run["commits"]:
+        folder.run["commits"].append(now)
+        folder.save_run()
+    return folder
+
+
+def run_cells(
+    model: VisionLanguageModel,
+    folder: RunFolder,
+    *,
+    clock: Callable[[], float] | None = None,
+    progress: Progress = lambda done, total: None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Measures what is not in the folder yet.
+
+    Args:
+        clock: seconds; `choose_clock` by default.
+        progress: told how many answers there are, of how many.
+        tell: told a line for each cell as it ends.
+
+    Raises:
+        BenchError: full tokens are refused: there is nothing to compare with.
+    """
+    clock = choose_clock(model)[0] if clock is None else clock
+    pictures = _pictures(folder)
+    cells, done = folder.grid.cells, 0
+    for number, cell in enumerate(cells, start=1):
+        missing = [item for item in folder.items.values() if (cell.name, item.id) not in folder.samples]
+        done += len(folder.items) - len(missing)
+        state = "measured" if missing else "kept"
+        if missing and cell.name not in folder.refused:
+            asking = Asking(model, cell, clock)
+            try:
+                for item in missing:
+                    folder.add(cell.name, item.id, asking.ask(item, pictures[item.id], folder))
+                    done += 1
+                    progress(done, len(cells) * len(folder.items))
+            except FoveateError as error:
+                if cell.method in (FULL, NO_IMAGE):
+                    raise
+                folder.refuse(cell.name, str(error))
+        if cell.name in folder.refused:
+            state = "refused"
+        tell(f"{number} of {len(cells)}: {cell.name}, {state}")
+
+
+def _pictures(folder: RunFolder) -> dict[str, Image.Image]:
+    """By item, made again from the world."""
+    made = {name: item.image() for name, item in folder.items.items()}
+    pictures = {name: picture for name, picture in made.items() if picture is not None}
+    if len(pictures) < len(made):
+        raise BenchError(
+            f"{len(made) - len(pictures)} pictures of the run in {folder.path} are drawn otherwise now",
+            why="the world has changed since the run began",
+            fix="Begin a new run in another --output.",
+        )
+    return pictures
