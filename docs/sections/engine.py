@@ -129,11 +129,12 @@ def preprocessing() -> str:
     [row] = result["rows"]
     times = {name: arm["median_milliseconds"] for name, arm in row["time_to_first_token"].items()}
     sooner = row["in_line_over_threads"]
+    width, height = row["pixels"]
+    spread = f"{sooner['median']:.0f} times as long, {sooner['minimum']:.0f} to {sooner['maximum']:.0f}"
     return (
-        f"A text request that comes right after {row['pictures']} pictures of {row['pixels'][0]} × {row['pixels'][1]} gets its "
-        f"first token after {times['threads']:.0f} ms; {times['alone']:.0f} ms without the pictures, {times['in line']:.0f} ms "
-        f"where the loop prepares them itself ({sooner['median']:.0f} times as long, {sooner['minimum']:.0f} to "
-        f"{sooner['maximum']:.0f}; `{result['command']}`)."
+        f"A text request that comes right after {row['pictures']} pictures of {width} × {height} gets its first token "
+        f"after {times['threads']:.0f} ms; after {times['alone']:.0f} ms without the pictures, and after "
+        f"{times['in line']:.0f} ms where the loop prepares them itself ({spread}; `{result['command']}`)."
     )
 
 
