@@ -5,7 +5,7 @@ needs PyAV, which is imported only when a video is read.
 """
 
 from foveate.media.digest import digest_media
-from foveate.media.image import Image, ImageSource, open_image
+from foveate.media.image import Image, ImageSource, image_size, open_image
 from foveate.media.limits import MediaLimits, limits_table
 from foveate.media.video import Video, read_video
 
@@ -15,6 +15,7 @@ __all__ = [
     "MediaLimits",
     "Video",
     "digest_media",
+    "image_size",
     "limits_table",
     "open_image",
     "read_video",

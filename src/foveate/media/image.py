@@ -1,6 +1,6 @@
 """Opening one image: from a path, bytes, a data: URI, a PIL image or an array to checked, upright RGB.
 
-Owns `Image` and `open_image`: the order of checks (bytes, kind, pixel size from the header alone, then
+Owns `Image`, `open_image` and `image_size`: the order of checks (bytes, kind, pixel size from the header alone, then
 decoding) and the words for broken files. Knows no models. Colour is in pixels.py, limits in limits.py.
 """
 
@@ -136,8 +136,19 @@ def _finish(rgb: np.ndarray, name: str) -> Image:
     return Image(rgb, digest_media(rgb, {"kind": "rgb8", "width": width, "height": height}), name)
 
 
-def _decode(data: bytes, name: str, limits: MediaLimits) -> np.ndarray:
-    """Encoded bytes to RGB [height, width, 3] uint8."""
+def image_size(data: bytes, *, limits: MediaLimits = _DEFAULT_LIMITS) -> tuple[int, int]:
+    """Width and height that an encoded image's header claims, before any rotation; no pixel is decoded.
+
+    Raises:
+        MediaError: not an image, a header that cannot be read, or above a limit.
+    """
+    encoded = locate(data, limits, cap="max_bytes", kind="image")
+    _, header = _header(data, encoded.name, limits)
+    return header.size
+
+
+def _header(data: bytes, name: str, limits: MediaLimits) -> tuple[str, PIL.Image.Image]:
+    """The kind of file, and what its reader makes of the header; the claimed size is within the limits."""
     kind = formats.identify(data[:512])
     if kind not in _READERS:
         looks = f"its content looks like: {kind}" if kind else "its content is no known image format"
@@ -151,6 +162,12 @@ def _decode(data: bytes, name: str, limits: MediaLimits) -> np.ndarray:
     except _BROKEN as error:
         raise _damaged(name, kind, error, "its header cannot be read") from error
     limits.require_size(name, *header.size)
+    return kind, header
+
+
+def _decode(data: bytes, name: str, limits: MediaLimits) -> np.ndarray:
+    """Encoded bytes to RGB [height, width, 3] uint8."""
+    kind, header = _header(data, name, limits)
     if isinstance(header, PngImageFile):
         png.repair_transparency(header, data)
     rgb = _load(header, name)
