@@ -13,6 +13,7 @@ from foveate.engine import Engine, EngineConfig, RequestError, SamplingParameter
 from foveate.errors import ReductionError
 from foveate.models.generation import SamplingOptions
 from foveate.reduce import generate_reduced, get_reducer, reduce_prompt
+from foveate.reduce.language.rows import LANGUAGE_METHODS
 from foveate.reduce.registry import METHODS
 
 COUNT = 6
@@ -185,3 +186,19 @@ def test_a_method_over_frames_is_refused_by_name(nano: Any) -> None:
         engine.add_request(prompt, GREEDY, visual=VisualBudget(budget="50%", reducer="evs"))
     full = engine.generate(prompt, GREEDY, visual=VisualBudget(reducer="evs"))
     assert [one.token_ids for one in full] == [one.token_ids for one in engine.generate(prompt, GREEDY)]
+
+
+def test_methods_inside_the_language_model_are_refused_with_the_nearest_that_works(nano: Any) -> None:
+    prompt, _ = nano.ask("is there a star?", [tiny.picture(80, 80, 1)])
+    engine = engine_of(nano.model)
+    running = engine.add_request(prompt, GREEDY)
+    for info in LANGUAGE_METHODS:
+        words = rf"{info.name} drops tokens between the layers.*Use {info.instead[0]} here"
+        with pytest.raises(RequestError, match=words):
+            engine.add_request(prompt, GREEDY, visual=VisualBudget(budget="50%", reducer=info.name))
+        engine.add_request(prompt, GREEDY, visual=VisualBudget(budget="full", reducer=info.name))
+    answers = engine.run_to_completion()
+    assert len(answers) == 1 + len(LANGUAGE_METHODS)
+    assert {tuple(answer[0].token_ids) for answer in answers.values()} == {
+        tuple(answers[running][0].token_ids)
+    }

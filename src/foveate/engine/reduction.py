@@ -20,7 +20,7 @@ from foveate.reduce.edges import edge_share
 from foveate.reduce.keep_map import KeepMap
 from foveate.reduce.layout import layout_of
 from foveate.reduce.prompt import shrink
-from foveate.reduce.registry import get_reducer
+from foveate.reduce.registry import get_reducer, methods_for
 from foveate.reduce.tiles import uniform_quotas
 
 if TYPE_CHECKING:
@@ -97,6 +97,13 @@ def plan_reduction(
         plans.append(reducer.plan(item.grid, budget, question=question, edges=edges))
     if all(plan.is_full for plan in plans):
         return prompt, None
+    if reducer.stage == "language":
+        near = methods_for(model.salience_kind, model.resizes, near=reducer.name)
+        raise RequestError(
+            f"The method {reducer.name} drops tokens between the layers of the language model",
+            why="a request's blocks hold the same tokens in every layer, and are counted before its images are read",
+            fix=f"Use {near[0]} here, or foveate.reduce.reduce_prompt for this one.",
+        )
     reducer.check(model)
     if reducer.stage == "input":
         smaller, maps = shrink(model, prompt, reducer, plans)

@@ -81,6 +81,12 @@ class KeyValueCache:
         self._lengths[layer_idx] = stop
         return keys[:, :, :stop], values[:, :, :stop]
 
+    def select(self, layer_idx: int, rows: torch.Tensor) -> None:
+        """Forgets all tokens of a layer but those at rows [m], ascending."""
+        keys, values = self._buffers[layer_idx]
+        self._buffers[layer_idx] = (keys.index_select(2, rows), values.index_select(2, rows))
+        self._lengths[layer_idx] = len(rows)
+
     @staticmethod
     def _grow(buffer: torch.Tensor, used: int, capacity: int) -> torch.Tensor:
         bigger = buffer.new_empty(*buffer.shape[:2], capacity, buffer.shape[3])

@@ -132,6 +132,14 @@ class VisionLanguageModel(abc.ABC):
         """[T] group ids: tokens of one group >= 0 see each other both ways; -1 and None are causal."""
         return None
 
+    @property
+    def plain_decoder(self) -> bool:
+        """Whether every language layer is causal over all tokens: no sliding windows, no attention groups."""
+        kinds = getattr(self.text_config, "layer_types", None) or ["full_attention"]
+        window = getattr(self.text_config, "sliding_window", None) is not None
+        windows = any(kind != "full_attention" for kind in kinds) or (window and len(kinds) == 1)
+        return not windows and type(self).attention_groups is VisionLanguageModel.attention_groups
+
     def attention_state(self, prompt: Prompt, store: KeyValueStore | None = None) -> AttentionState:
         """What this prompt's attention needs; one object for all its steps."""
         from foveate.models.attention import AttentionState

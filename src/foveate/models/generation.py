@@ -5,7 +5,7 @@ Owns the loop that every faster engine is compared with. Knows no batching, no s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +54,14 @@ class LanguageInputs:
         features: of each image, as many rows as the prompt has placeholders for it.
         positions: [1, T] or [3, 1, T].
         following: position of the first generated token.
+        run: called instead of `VisionLanguageModel.run_language_model`, with the same arguments (methods that drop
+            tokens between layers); the last row it returns is the last token's.
     """
 
     features: Sequence[MediaFeatures]
     positions: torch.Tensor
     following: int
+    run: Callable[..., torch.Tensor] | None = None
 
 
 class IncrementalDetokenizer:
@@ -153,10 +156,9 @@ def generate(
             features=model.encode(prompt.media), positions=positions, following=int(positions.max()) + 1
         )
     features, positions = inputs.features, inputs.positions
+    run = inputs.run or model.run_language_model
     state = model.attention_state(prompt, KeyValueCache())
-    hidden = model.run_language_model(
-        model.merge(prompt, features), positions, state, **model.language_keywords(prompt, features)
-    )
+    hidden = run(model.merge(prompt, features), positions, state, **model.language_keywords(prompt, features))
     position = torch.tensor(inputs.following, device=model.device)
     detokenizer = IncrementalDetokenizer(model.tokenizer)
     limit = min(options.max_new_tokens, room)
@@ -173,5 +175,5 @@ def generate(
         yield GeneratedToken(token, text)
         embeds = model.hf_model.get_input_embeddings()(torch.tensor([[token]], device=model.device))
         next_positions = position.expand(*positions.shape[:-1], 1)
-        hidden = model.run_language_model(embeds, next_positions, state)
+        hidden = run(embeds, next_positions, state)
         position = position + 1

@@ -34,6 +34,8 @@ class FamilyInfo:
         salience: where the salience row comes from: "CLS row", "column mean", or "none".
         positions: "1-D" or "M-RoPE".
         resizes: whether its tower takes smaller pictures than the processor makes.
+        plain_decoder: whether every language layer is causal over all tokens: no sliding windows, no tokens that
+            see each other both ways.
     """
 
     name: str
@@ -44,6 +46,7 @@ class FamilyInfo:
     salience: str = COLUMN_MEAN
     positions: str = ONE_DIMENSION
     resizes: bool = False
+    plain_decoder: bool = True
 
 
 FAMILIES: tuple[FamilyInfo, ...] = (
@@ -116,12 +119,14 @@ FAMILIES: tuple[FamilyInfo, ...] = (
         model_types=("paligemma",),
         adapter="paligemma:PaliGemma",
         paper="PaliGemma, arXiv 2407.07726; PaliGemma 2, arXiv 2412.03555",
+        plain_decoder=False,
     ),
     FamilyInfo(
         name="gemma3",
         model_types=("gemma3",),
         adapter="gemma3:Gemma3",
         paper="Gemma 3, arXiv 2503.19786",
+        plain_decoder=False,
     ),
 )
 

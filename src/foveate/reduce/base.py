@@ -145,7 +145,8 @@ class Reducer(abc.ABC):
         """
         from foveate.reduce.registry import methods_for
 
-        missing = self.required.missing(model.salience_kind, model.resizes)
+        plain = model.plain_decoder if self.required.language else True
+        missing = self.required.missing(model.salience_kind, model.resizes, plain_decoder=plain)
         if missing:
             others = ", ".join(methods_for(model.salience_kind, model.resizes, near=self.name)[:3])
             fallback = (

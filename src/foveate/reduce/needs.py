@@ -22,6 +22,7 @@ class Needs:
     keys: whether the tower's keys are compared.
     resizing: whether pictures are made smaller before the tower, so that it must take other sizes.
     question: whether the choice depends on the question, so that it cannot be reused for another.
+    language: what is read inside the language model, in words; "" for methods that act before it.
     """
 
     salience: SalienceNeed | None = None
@@ -30,14 +31,21 @@ class Needs:
     keys: bool = False
     question: bool = False
     resizing: bool = False
+    language: str = ""
 
-    def missing(self, salience_kind: str | None, resizes: bool) -> str:
-        """Why a tower cannot serve; empty if it can.
+    def missing(self, salience_kind: str | None, resizes: bool, *, plain_decoder: bool = True) -> str:
+        """Why a model cannot serve; empty if it can.
 
         Args:
             salience_kind: "cls", "column" or None, what the tower gives.
             resizes: whether it takes pictures of other sizes than the processor makes.
+            plain_decoder: whether every language layer is causal over all tokens.
         """
+        if self.language and not plain_decoder:
+            return (
+                "it drops tokens between layers, and this decoder has sliding windows or tokens that see each other "
+                "both ways"
+            )
         if self.resizing and not resizes:
             return "it shrinks pictures before the tower, and this tower takes tiles of one size"
         if self.salience in ("cls", "column") and salience_kind != self.salience:
@@ -62,4 +70,6 @@ class Needs:
             parts.append("a smaller picture")
         if self.question:
             parts.append("the question")
+        if self.language:
+            parts.append(f"language model: {self.language}")
         return ", ".join(parts) or "nothing"

@@ -18,6 +18,10 @@ from foveate.reduce.base import Reducer
 from foveate.reduce.budget import Budget, Plan
 from foveate.reduce.edges import edge_share
 from foveate.reduce.keep_map import KeepMap
+from foveate.reduce.language.base import LanguageReducer
+from foveate.reduce.language.planning import plan_inside
+from foveate.reduce.language.records import Inside, LayerReport
+from foveate.reduce.language.running import LanguageRun
 from foveate.reduce.positions import reduced_positions
 from foveate.reduce.shapes import middles, shape_for
 from foveate.reduce.video.joining import frame_maps, join_frames, split_frames, video_grid
@@ -36,6 +40,8 @@ class ReducedPrompt:
         positions: [1, T'] or [3, 1, T'].
         following: position of the first generated token.
         keep_maps: what was kept of each image, and why; one of all images where they are the frames of a video.
+        inside: what a method that drops tokens between layers starts from; None for methods before them.
+        layers: what it kept in each layer, known (and `keep_maps` filled) once the prompt has been read.
     """
 
     prompt: Prompt
@@ -43,6 +49,13 @@ class ReducedPrompt:
     positions: torch.Tensor
     following: int
     keep_maps: list[KeepMap]
+    inside: Inside | None = None
+    layers: LayerReport | None = None
+
+    def note(self, report: LayerReport) -> None:
+        """Takes down what was kept between the layers: each image's last keep-map, and all of them in `layers`."""
+        self.layers = report
+        self.keep_maps = [maps[-1] for maps in report.keep_maps]
 
     @property
     def inputs(self) -> LanguageInputs:
@@ -81,6 +94,8 @@ def reduce_prompt(
         return _shrunk(model, prompt, reducer, plans)
     if features is None:
         features = model.encode(prompt.media, salience=reducer.request())
+    if isinstance(reducer, LanguageReducer) and not all(plan.is_full for plan in plans):
+        return _between_layers(model, prompt, features, reducer, plans, asked)
     items = [join_frames(features)] if video else features
     maps = reducer.select_batch(items, plans, questions=[asked] * len(plans))
     kept_tokens = _kept_tokens(model, prompt, maps)
@@ -191,15 +206,40 @@ def _shrunk(
     )
 
 
+def _between_layers(
+    model: VisionLanguageModel,
+    prompt: Prompt,
+    features: Sequence[MediaFeatures],
+    reducer: LanguageReducer,
+    plans: Sequence[Plan],
+    question: str,
+) -> ReducedPrompt:
+    """The whole prompt, and what its run through the language model starts from."""
+    positions = model.positions(prompt)
+    kept = [torch.arange(item.grid.tokens) for item in features]
+    return ReducedPrompt(
+        prompt=prompt,
+        features=list(features),
+        positions=positions,
+        following=int(positions.max()) + 1,
+        keep_maps=[],
+        inside=plan_inside(model, prompt, features, kept, reducer, plans, question=question),
+    )
+
+
 @torch.inference_mode()
 def reduced_logits(model: VisionLanguageModel, reduced: ReducedPrompt) -> torch.Tensor:
-    """[T', V]: the reduced prompt in one reference forward."""
-    hidden = model.run_language_model(
+    """[T', V]: the reduced prompt in one reference forward; T' tokens reach the last layer."""
+    between = None if reduced.inside is None else LanguageRun(model, reduced.inside)
+    run = between or model.run_language_model
+    hidden = run(
         model.merge(reduced.prompt, reduced.features),
         reduced.positions,
         model.attention_state(reduced.prompt),
         **model.language_keywords(reduced.prompt, reduced.features),
     )
+    if between is not None:
+        reduced.note(between.report)
     return model.head(hidden)[0]
 
 
@@ -207,4 +247,15 @@ def generate_reduced(
     model: VisionLanguageModel, reduced: ReducedPrompt, options: SamplingOptions | None = None
 ) -> Iterator[GeneratedToken]:
     """Reference decoding from a reduced prompt; greedy where no options are given."""
+    if reduced.inside is not None:
+        return _generate_between_layers(model, reduced, reduced.inside, options or SamplingOptions())
     return generate(model, reduced.prompt, options or SamplingOptions(), reduced.inputs)
+
+
+def _generate_between_layers(
+    model: VisionLanguageModel, reduced: ReducedPrompt, inside: Inside, options: SamplingOptions
+) -> Iterator[GeneratedToken]:
+    run = LanguageRun(model, inside)
+    for token in generate(model, reduced.prompt, options, replace(reduced.inputs, run=run)):
+        reduced.note(run.report)
+        yield token

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from foveate.errors import ReductionError, nearest
 from foveate.reduce.info import ReducerInfo
+from foveate.reduce.language.rows import LANGUAGE_METHODS
 from foveate.reduce.needs import Needs
 from foveate.reduce.video.rows import VIDEO_METHODS
 
@@ -171,8 +172,8 @@ def reducer(
 
 
 def list_reducers() -> list[ReducerInfo]:
-    """Every method in this process: ours for stills, ours for video, then those of users' files."""
-    return [*METHODS, *VIDEO_METHODS, *_own.values()]
+    """Every method in this process: ours for stills, video and the language model's layers, then users' files."""
+    return [*METHODS, *VIDEO_METHODS, *LANGUAGE_METHODS, *_own.values()]
 
 
 def find(name: str) -> ReducerInfo:
@@ -217,7 +218,8 @@ def get_reducer(name: str, **settings: Any) -> Reducer:
 def methods_for(salience_kind: str | None, resizes: bool, *, near: str = "") -> list[str]:
     """Names that work with such a tower (see `Needs.missing`), those most like `near` first.
 
-    Methods over the frames of a video stand in for each other alone, and so do those for stills.
+    Methods over the frames of a video stand in for each other alone, and so do those for stills. Methods inside the
+    language model stand in for none: they run on the reference path alone.
     """
     infos = {info.name: info for info in list_reducers()}
     wanted = infos.get(near, ReducerInfo(name=near, home="", paper=""))
@@ -225,6 +227,7 @@ def methods_for(salience_kind: str | None, resizes: bool, *, near: str = "") -> 
         info
         for info in infos.values()
         if info.name != near
+        and info.stage != "language"
         and (info.stage == "video") == (wanted.stage == "video")
         and not info.needs.missing(salience_kind, resizes)
     ]
