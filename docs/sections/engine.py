@@ -73,6 +73,23 @@ def _latencies(kind: str, figures: dict[str, Any]) -> list[list[str]]:
     ]
 
 
+def engine_short() -> str:
+    """The comparisons with others, for the dtype each was measured in."""
+    shown = {
+        "throughput": "bfloat16",
+        "openvino": "float32",
+        "decode": "bfloat16",
+        "repeated_image": "bfloat16",
+    }
+    figures = read(_ENGINE_RESULT)["rows"]["smolvlm"]
+    rows = [
+        (what, shown[keys[0]], _ratio(figures[shown[keys[0]]], keys))
+        for what, keys, _ in _ENGINE_RATIOS
+        if "int8" not in what and "dynamic" not in what
+    ]
+    return table(("SmolVLM-256M's shape on two cores", "dtype", "times, median (spread)"), rows)
+
+
 def engine_speed(path: str = _ENGINE_RESULT) -> str:
     """Ratios with their spread and latencies, a column for each model and dtype that was measured."""
     if not (ROOT / path).is_file():
@@ -167,6 +184,7 @@ def _attributes(record: type) -> str:
 SECTIONS: dict[str, Callable[[], str]] = {
     "attention-backends": attention_backends,
     "attention-speed": attention_speed,
+    "engine-short": engine_short,
     "engine-speed": engine_speed,
     "preprocessing": preprocessing,
     "engine-statistics": lambda: _attributes(EngineStatistics),
