@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from foveate.evaluate.statistics import (
     bootstrap_mean,
+    bootstrap_ratio,
+    bootstrap_unpaired,
     compare_paired,
     detectable_difference,
     holm,
@@ -173,6 +175,44 @@ def test_clusters_widen_the_interval():
     right = np.repeat(np.random.default_rng(0).integers(0, 2, 40), 5).astype(float)
     alone, together = bootstrap_mean(right), bootstrap_mean(right, [i // 5 for i in range(200)])
     assert (together.high - together.low) > 1.9 * (alone.high - alone.low)  # theory: sqrt(5) = 2.2
+
+
+def test_a_ratio_is_resampled_in_pairs():
+    generator = np.random.default_rng(5)
+    second = generator.random(300) < 0.8
+    first = second & (generator.random(300) < 0.9)  # right only where the other is: a ratio of about 0.9
+    found = bootstrap_ratio(first, second, level=0.9, resamples=20_000)
+    # The delta method for a ratio r of means on the same items: the spread of a - r b over mean(b) sqrt(n).
+    r = first.mean() / second.mean()
+    half = 1.645 * np.std(first - r * second) / second.mean() / math.sqrt(300)
+    assert found.value == pytest.approx(r)
+    assert (found.low, found.high) == pytest.approx((r - half, r + half), abs=0.15 * half)
+    assert found == bootstrap_ratio(first, second, level=0.9, resamples=20_000)
+    twice = bootstrap_ratio(
+        np.repeat(first, 2), np.repeat(second, 2), [i // 2 for i in range(600)], level=0.9
+    )
+    assert twice.high - twice.low == pytest.approx(2 * half, rel=0.1)  # two copies know no more than one
+
+
+def test_a_ratio_to_nothing_is_refused():
+    with pytest.raises(ValueError, match="no ratio"):
+        bootstrap_ratio([1, 0, 1], [0, 0, 0])
+    with pytest.raises(ValueError, match="no ratio"):
+        bootstrap_ratio([1, 0, 1], [1, 0, 0])  # a resample without the one right answer
+    with pytest.raises(ValueError, match="paired"):
+        bootstrap_ratio([1, 0, 1], [1, 0])
+
+
+def test_two_samples_have_the_spread_theory_gives():
+    generator = np.random.default_rng(6)
+    first, second = generator.normal(1.0, 1.0, 400), generator.normal(0.0, 2.0, 100)
+    found = bootstrap_unpaired(first, second, level=0.95, resamples=20_000)
+    half = 1.96 * math.sqrt(np.var(first) / 400 + np.var(second) / 100)
+    value = first.mean() - second.mean()
+    assert found.value == pytest.approx(value)
+    assert (found.low, found.high) == pytest.approx((value - half, value + half), abs=0.1 * half)
+    with pytest.raises(ValueError, match="share clusters"):
+        bootstrap_unpaired([1, 0], [1, 1], ["a", "b"], ["b", "c"])
 
 
 @pytest.mark.parametrize("value", [1.0, 0.0, -1.0, 0.25])

@@ -21,6 +21,8 @@ class Entry:
 
 
 CLAIMS: dict[str, Entry] = {
+    "fastervlm-tokens": Entry(target="fastervlm_tokens:TokensByTheClsRow", system="FasterVLM"),
+    "reduction-speed": Entry(target="reduction_speed:ReductionSpeed", system="FasterVLM"),
     "xllm-batching": Entry(target="xllm_batching:BatchingAndCaches", system="xLLM"),
 }
 

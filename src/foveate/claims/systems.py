@@ -79,6 +79,7 @@ SYSTEMS: tuple[System, ...] = (
         "HiRED",
         "divides a token budget among tiles by attention",
         "reduce",
+        file="reduce/methods/hired.py",
         title="HiRED: Attention-Guided Token Dropping for Efficient Inference of High-Resolution "
         "Vision-Language Models",
         arxiv="2408.10945",
@@ -94,6 +95,7 @@ SYSTEMS: tuple[System, ...] = (
         "FasterVLM",
         "keeps the patches that the encoder's CLS token attends to",
         "reduce",
+        file="reduce/methods/fastervlm.py",
         title="[CLS] Attention is All You Need for Training-Free Visual Token Pruning: Make VLM Inference Faster",
         arxiv="2412.01818",
     ),

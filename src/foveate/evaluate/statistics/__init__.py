@@ -5,7 +5,12 @@ by `compare_paired`; a handful of paired runs (seeds) by `t_interval`; many comp
 groups. Knows no tasks and no models: it is handed numbers.
 """
 
-from foveate.evaluate.statistics.bootstrap import Interval, bootstrap_mean
+from foveate.evaluate.statistics.bootstrap import (
+    Interval,
+    bootstrap_mean,
+    bootstrap_ratio,
+    bootstrap_unpaired,
+)
 from foveate.evaluate.statistics.multiple import holm, tie_groups
 from foveate.evaluate.statistics.paired import (
     McNemar,
@@ -24,6 +29,8 @@ __all__ = [
     "McNemar",
     "PairedDifference",
     "bootstrap_mean",
+    "bootstrap_ratio",
+    "bootstrap_unpaired",
     "compare_paired",
     "detectable_difference",
     "holm",

@@ -111,6 +111,73 @@ def bootstrap_mean(
     return Interval(value=mean, low=float(low), high=float(high), method="BCa bootstrap")
 
 
+def bootstrap_ratio(
+    first: ArrayLike,
+    second: ArrayLike,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Mean of the first over mean of the second on the same items [N]: percentiles of paired resamples.
+
+    Args:
+        clusters: what each item belongs to [N], see `bootstrap_mean`; drawn for both rows at once.
+
+    Raises:
+        ValueError: what `gather` refuses, rows of different lengths, or a second row whose mean is not above 0 in
+            every resample: too few items have anything to compare with.
+    """
+    top, bottom = gather(first, clusters), gather(second, clusters)
+    if not np.array_equal(top.sizes, bottom.sizes):
+        raise ValueError(f"rows of {top.sizes.sum():g} and {bottom.sizes.sum():g} items cannot be paired")
+    # The same seed and as many clusters draw the same counts.
+    above = resampled_means(top, resamples=resamples, seed=seed)
+    below = resampled_means(bottom, resamples=resamples, seed=seed)
+    if bottom.mean <= 0 or not (below > 0).all():
+        raise ValueError(f"no ratio to a mean of {bottom.mean:g} over {len(bottom.sums)} clusters")
+    low, high = np.quantile(above / below, ((1 - level) / 2, (1 + level) / 2))
+    return Interval(
+        value=top.mean / bottom.mean,
+        low=float(low),
+        high=float(high),
+        method="percentile bootstrap of the ratio",
+    )
+
+
+def bootstrap_unpaired(
+    first: ArrayLike,
+    second: ArrayLike,
+    first_clusters: Sequence[Hashable] | None = None,
+    second_clusters: Sequence[Hashable] | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Mean of the first minus mean of the second, of items that share no cluster: percentiles of both resampled.
+
+    For what cannot be asked of the same items, such as how much two kinds of questions suffer.
+
+    Raises:
+        ValueError: what `gather` refuses, or rows that share a cluster: pair them instead.
+    """
+    if first_clusters is not None and not set(first_clusters).isdisjoint(second_clusters or ()):
+        raise ValueError("the two rows share clusters")
+    one, other = gather(first, first_clusters), gather(second, second_clusters)
+    # Seeds of their own: the same draws would make a pair of what is none.
+    drawn = resampled_means(one, resamples=resamples, seed=2 * seed)
+    away = resampled_means(other, resamples=resamples, seed=2 * seed + 1)
+    low, high = np.quantile(drawn - away, ((1 - level) / 2, (1 + level) / 2))
+    return Interval(
+        value=one.mean - other.mean,
+        low=float(low),
+        high=float(high),
+        method="percentile bootstrap of two samples",
+    )
+
+
 def _alike(mean: float, count: int, level: float) -> Interval:
     if not -1 <= mean <= 1:
         raise ValueError(f"all values are {mean}: no interval can be made of them")

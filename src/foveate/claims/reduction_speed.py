@@ -1,0 +1,127 @@
+"""What fewer visual tokens save: time to the first token of one request, and throughput of many at once.
+
+Owns the shapes, the arms and the margins. The warning behind the second margin: where a server drops tokens by work
+per picture on the host, throughput of many requests has been seen to fall by half while one request got faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+from foveate.claims import random_models
+from foveate.claims.base import Arm, Claim, Estimate, Margin, Paper, Progress, Row, Tier, Verdict, judge
+from foveate.claims.random_models import LanguageShape, TowerShape
+from foveate.claims.timing import Bench, noise_pictures, one_thread, ratio_of_runs
+
+if TYPE_CHECKING:
+    from foveate.models.base import VisionLanguageModel
+
+FULL, FASTER_10 = "full", "fastervlm-10"
+METHODS = {  # arm: method and budget
+    FASTER_10: ("fastervlm", "10%"),
+    "fastervlm-50": ("fastervlm", "50%"),
+    "divprune-50": ("divprune", "50%"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """A model's shape and what is asked of it.
+
+    Attributes:
+        alone: requests one after the other, of which the first warms up.
+        burst: requests at once.
+        tokens: of each answer in the burst.
+    """
+
+    language: LanguageShape
+    tower: TowerShape
+    alone: int
+    burst: int
+    tokens: int
+
+
+LOADS = {
+    Tier.SMOKE: Load(language=random_models.TINY, tower=random_models.TINY_TOWER, alone=3, burst=8, tokens=4),
+    Tier.CLAIM: Load(
+        language=random_models.SMOLLM2_360M, tower=random_models.SMALL_TOWER, alone=4, burst=32, tokens=16
+    ),
+}
+
+
+class ReductionSpeed(Claim):
+    """One request alone, then 32 at once, with all of 576 visual tokens and with fewer."""
+
+    name = "reduction-speed"
+    system = "FasterVLM"
+    statement = (
+        "At 10 % of 576 visual tokens the first token comes at least 3 times sooner, and with 32 requests at once "
+        "throughput is lower than with all tokens neither at 10 % nor at 50 %, nor with a method of hundreds of steps "
+        "(LLaVA's build, a language model of SmolLM2-360M's shape, random weights, one core)."
+    )
+    limits = (
+        "the time to the first token holds picture preparation, tower, choice and prefill, but the tower is small (4 "
+        "layers, 384 wide: its share of all weights is CLIP-L's beside 7 billion); a tower as large as the language "
+        "model costs the same with and without a reducer, and no reducer behind the tower reaches a factor of 3 there."
+    )
+    paper = Paper(
+        title="[CLS] Attention is All You Need for Training-Free Visual Token Pruning: Make VLM Inference Faster",
+        arxiv="2412.01818",
+        year=2024,
+    )
+    arms = (
+        Arm(name=FULL, description="all 576 tokens"),
+        Arm(name=FASTER_10, description="57 tokens by the CLS row"),
+        Arm(name="fastervlm-50", description="288 tokens by the CLS row"),
+        Arm(name="divprune-50", description="288 tokens chosen one after the other, by DivPrune"),
+    )
+    margin = (
+        Margin(quantity="time to first token, all tokens / FasterVLM at 10 %", threshold=3.0),
+        Margin(quantity="throughput of 32 at once, FasterVLM at 10 % / all tokens", threshold=1.0),
+        Margin(quantity="throughput of 32 at once, FasterVLM at 50 % / all tokens", threshold=1.0),
+        Margin(quantity="throughput of 32 at once, DivPrune at 50 % / all tokens", threshold=1.0),
+    )
+    seeds: ClassVar = {Tier.SMOKE: (0,), Tier.CLAIM: (1, 2, 3, 4, 5)}
+    sources = ("foveate.claims.reduction_speed", "foveate.claims.timing", "foveate.claims.random_models")
+
+    @cached_property
+    def _models(self) -> dict[Tier, VisionLanguageModel]:
+        return {}
+
+    def _model(self, tier: Tier) -> VisionLanguageModel:
+        if tier not in self._models:
+            self._models[tier] = random_models.llava(LOADS[tier].language, LOADS[tier].tower)
+        return self._models[tier]
+
+    def steps(self, tier: Tier) -> int:
+        return LOADS[tier].burst
+
+    def measure(self, arm: str, *, tier: Tier, seed: int, progress: Progress) -> list[Row]:
+        from foveate.engine import VisualBudget
+
+        load, visual = LOADS[tier], None
+        if arm in METHODS:
+            method, budget = METHODS[arm]
+            visual = VisualBudget(budget=budget, reducer=method)
+        pictures = noise_pictures(load.alone + load.burst, width=336, height=336, seed=seed)
+        with one_thread():
+            bench = Bench(self._model(tier), visual, slots=load.burst)
+            alone = bench.alone(pictures[: load.alone])
+            burst = bench.burst(pictures[load.alone :], load.tokens, progress)
+        return [{"arm": arm, "seed": seed, **alone, **burst}]
+
+    def verdict(self, rows: Sequence[Row]) -> Verdict:
+        """Ratios paired by seed."""
+        intervals = [
+            ratio_of_runs(rows, "first_token_seconds", FULL, FASTER_10),
+            *(ratio_of_runs(rows, "tokens_per_second", arm, FULL) for arm in METHODS),
+        ]
+        return judge(
+            [
+                Estimate(margin=margin, interval=interval)
+                for margin, interval in zip(self.margin, intervals, strict=True)
+            ]
+        )
