@@ -17,10 +17,13 @@ from foveate.evaluate.bench.folder import RunFolder
 from foveate.evaluate.bench.gallery import keep_map
 from foveate.evaluate.bench.grid import Grid, make_grid
 from foveate.evaluate.bench.items import Item, make_items
+from foveate.evaluate.bench.planning import plan
 from foveate.evaluate.bench.report import write_report
 from foveate.evaluate.bench.runner import begin, run_cells
+from foveate.evaluate.bench.speed import cells_named, run_speed
 from foveate.evaluate.bench.summary import summarise
 from foveate.evaluate.nano import answer
+from foveate.evaluate.scaling import ScalingLaw
 from foveate.evaluate.statistics import wilson_interval
 from foveate.models import load
 from foveate.reduce import get_reducer, reduce_prompt
@@ -324,3 +327,81 @@ def test_the_command_refuses_in_one_line(words, says, capsys):
     err = capsys.readouterr().err
     assert says in err
     assert err.count("\n") == 1
+
+
+# -- many at once, and the plan -----------------------------------------------------------------------------
+
+
+def test_speed_keeps_as_many_under_way_as_asked_and_goes_on_where_it_was(nano, measured, tmp_path):
+    for name in ("run.json", "items.jsonl", "samples.jsonl"):
+        (tmp_path / name).write_bytes((measured.path / name).read_bytes())
+    folder = RunFolder.open(tmp_path)
+    cells = cells_named(folder, ["fastervlm@25%"])
+    assert [cell.name for cell in cells] == ["full", "fastervlm@25%"]
+    with pytest.raises(FoveateError, match="Did you mean 'fastervlm@25%'"):
+        cells_named(folder, ["fastervlm@52%"])
+    run_speed(nano, folder, cells[:1], clock=clock(), requests=8, repeats=1)
+    run_speed(nano, RunFolder.open(tmp_path), cells, clock=clock(), requests=8, repeats=1)
+    lines = (tmp_path / "speed.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 2 * 3, "what was measured before is not measured again"
+    speed = RunFolder.open(tmp_path).speed
+    assert all(row["requests"] == 8 and row["preemptions"] == 0 for row in speed.values())
+    for cell in ("full", "fastervlm@25%"):
+        held = [speed[cell, n]["peak_cache_bytes"] for n in (1, 8, 32)]
+        assert held[0] < held[1] <= held[2]
+    assert speed["fastervlm@25%", 8]["peak_cache_bytes"] < speed["full", 8]["peak_cache_bytes"]
+    summary = write_report(folder := RunFolder.open(tmp_path))
+    assert len(summary["speed"]) == 6
+    assert "Many at once" in (folder.path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_plan_takes_the_cheapest_within_the_margin_or_the_best_within_the_compute(measured):
+    everything = plan([measured], margin=1.0, method="divprune")
+    assert everything["recommended"]["cell"] == "divprune@25%"
+    assert everything["recommended"]["compute"] == pytest.approx(
+        2 * everything["recommended"]["billions"] * (36 + everything["recommended"]["text"])
+    )
+    strict = plan([measured], margin=0.0, method="downsample")
+    assert strict["recommended"]["cell"] == "full"
+    full_cost = strict["recommended"]["compute"]
+    assert plan([measured], compute=full_cost, method="downsample")["recommended"]["cell"] == "full"
+    less = plan([measured], compute=0.9 * full_cost, method="downsample")
+    assert less["recommended"]["cell"] == "downsample@25%"
+    assert less["law"].startswith("not fitted: it needs runs of two model sizes")
+    with pytest.raises(FoveateError, match="No measured choice costs at most"):
+        plan([measured], compute=1e-6)
+    with pytest.raises(FoveateError, match="Did you mean 'divprune'"):
+        plan([measured], method="divprun")
+
+
+def test_a_plan_over_two_sizes_finds_the_law_that_made_the_errors(measured, monkeypatch):
+    """Runs whose errors follow a known law: the plan must find its exponents and spend compute by them."""
+    law = ScalingLaw(scale=0.4, alpha=0.3, beta=0.1, floor=0.0)
+
+    def follows_the_law(folder):
+        found = summarise(folder)
+        for record in found["cells"]:
+            turn = record["turns"]["1"]
+            tokens = record["kept"] + record["text"]
+            turn["accuracy"] = 1 - float(law.error(folder.run["model"]["language_parameters"] / 1e9, tokens))
+        return found
+
+    monkeypatch.setattr("foveate.evaluate.bench.planning.summarise", follows_the_law)
+    folders = []
+    for billions in (0.5, 2.0, 7.0):
+        folder = RunFolder.open(measured.path)
+        folder.run["model"]["language_parameters"] = int(billions * 1e9)
+        folders.append(folder)
+    found = plan(folders, compute=2 * 2.0 * 200, method="fastervlm")
+    assert found["law"]["alpha"] == pytest.approx(0.3, abs=0.01)
+    assert found["law"]["beta"] == pytest.approx(0.1, abs=0.01)
+    assert found["law"]["recommended"]["billions"] == 7.0
+    assert found["law"]["recommended"]["visual_tokens"] == 36
+
+
+def test_the_plan_is_printed(measured, capsys):
+    assert foveate(["bench", "plan", str(measured.path), "--method", "fastervlm"]) == 0
+    out, err = capsys.readouterr()
+    assert "fastervlm@25%" in out
+    assert "Take " in out
+    assert "not fitted" in err

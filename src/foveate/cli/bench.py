@@ -66,6 +66,10 @@ def run(
     ] = None,
     difficulty: Annotated[int, typer.Option("--difficulty", help="Of the pictures, 1 to 3.")] = 2,
     seed: Annotated[int, typer.Option("--seed", help="Which of the test pictures, 0 to 7.")] = 0,
+    speed: Annotated[
+        str | None,
+        typer.Option("--speed", help="Also 1, 8 and 32 at once, in these cells: fastervlm@10%,..."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the run; else bench-SUITE here.")
     ] = None,
@@ -87,7 +91,8 @@ def run(
         seed=seed,
     )
     from foveate.evaluate.bench.report import require_plots, write_report
-    from foveate.evaluate.bench.runner import begin, run_cells
+    from foveate.evaluate.bench.runner import begin, choose_clock, run_cells
+    from foveate.evaluate.bench.speed import cells_named, run_speed
     from foveate.models import load
 
     require_plots()
@@ -98,7 +103,13 @@ def run(
         "--budgets": budgets,
         "--families": families,
     }
-    words |= {"--items": items, "--turns": turns, "--difficulty": difficulty, "--seed": seed}
+    words |= {
+        "--items": items,
+        "--turns": turns,
+        "--difficulty": difficulty,
+        "--seed": seed,
+        "--speed": speed,
+    }
     given = [part for flag, value in words.items() if value is not None for part in (flag, str(value))]
     loaded = load(model)
     folder = begin(
@@ -109,8 +120,10 @@ def run(
         command=shlex.join(["foveate", "bench", *([] if model is None else [model]), *given]),
         resume=resume,
     )
+    fast = [] if speed is None else cells_named(folder, _words(speed))
     with progress_bar("questions", len(folder.grid.cells) * len(folder.items)) as advance:
         run_cells(loaded, folder, progress=lambda done, total: advance(done), tell=_tell)
+    run_speed(loaded, folder, fast, clock=choose_clock(loaded)[0], tell=note)
     _print(write_report(folder), folder.path, as_json)
 
 
@@ -123,6 +136,47 @@ def report(place: Folder, as_json: Json = False) -> None:
     require_plots()
     folder = RunFolder.open(place)
     _print(write_report(folder), folder.path, as_json)
+
+
+@app.command()
+def plan(
+    places: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders of runs: one, or several models' runs.")
+    ],
+    compute: Annotated[
+        float | None,
+        typer.Option("--compute", min=0, help="Billions of operations a question may cost to prefill."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", min=0, max=100, help="Without --compute: points that may be lost.")
+    ] = 5.0,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Else the one with the most right answers.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Recommend a visual budget, and a model where several were measured, from what runs have found."""
+    from foveate.evaluate.bench.folder import RunFolder
+    from foveate.evaluate.bench.planning import plan as recommend
+    from foveate.evaluate.bench.tables import plan_rows
+
+    found = recommend(
+        [RunFolder.open(place) for place in places], compute=compute, margin=margin / 100, method=method
+    )
+    if as_json:
+        print(as_dict(found))
+        return
+    print(table(*plan_rows(found)))
+    best = found["recommended"]
+    print(f"\nTake {best['cell']} of {best['model']}: {found['reason']}.")
+    law = found["law"]
+    if isinstance(law, str):
+        note(f"the scaling law was {law}")
+    else:
+        note(
+            f"error = {law['scale']:.3g} N^-{law['alpha']:.3f} T^-{law['beta']:.3f} + {law['floor']:.3g}, "
+            f"N in billions, T all tokens; off by {100 * law['rmse']:.1f} points"
+        )
 
 
 def _words(text: str | None) -> list[str]:

@@ -53,7 +53,7 @@ def begin(
         stands_in = ""
     except FoveateError as error:
         grid, stands_in = grid.with_stand_in(), str(error)
-    about = describe_model(model)
+    about = {**describe_model(model), "language_parameters": _language_parameters(model)}
     if resume and (path / RUN).is_file():
         return _again(RunFolder.open(path), grid, about)
     run = {
@@ -69,6 +69,13 @@ def begin(
         "machine": machine,
     }
     return RunFolder.create(path, run, make_items(grid))
+
+
+def _language_parameters(model: VisionLanguageModel) -> int:
+    """What a token passes through: all parameters but those of the tower and the projector."""
+    named = model.hf_model.named_parameters()
+    outside = sum(p.numel() for name, p in named if "language_model" not in name and "lm_head" not in name)
+    return model.parameter_count - outside
 
 
 def _again(folder: RunFolder, grid: Grid, about: dict[str, Any]) -> RunFolder:

@@ -168,6 +168,25 @@ def ties(summary: Mapping[str, Any]) -> Table:
     ]
 
 
+def plan_rows(found: Mapping[str, Any]) -> Table:
+    """The candidates of a plan, cheapest first."""
+    header = ("model", "cell", "visual tokens", "billion operations", "accuracy", "to full")
+    rows: list[tuple[str, ...]] = [
+        (
+            one["model"],
+            one["cell"],
+            f"{one['kept']:.0f}",
+            f"{one['compute']:.3g}",
+            percent(one["accuracy"]),
+            DASH
+            if one["cell"] == FULL
+            else f"{100 * one['difference']:+.1f} ({between((one['low'], one['high']))})",
+        )
+        for one in found["choices"]
+    ]
+    return header, rows
+
+
 def method_records(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Cells that are no end."""
     return [record for record in summary["cells"] if record["method"] not in (FULL, NO_IMAGE)]
