@@ -13,11 +13,12 @@ import torch
 import transformers
 from language_references import SlowRun
 
+import foveate
 from foveate.errors import ReductionError
 from foveate.models import load
 from foveate.models.generation import SamplingOptions
 from foveate.models.registry import FAMILIES
-from foveate.reduce import generate_reduced, get_reducer, reduce_prompt, reduced_logits
+from foveate.reduce import generate_reduced, get_reducer, reduce_further, reduce_prompt, reduced_logits
 from foveate.reduce.language.rows import LANGUAGE_METHODS
 from foveate.reduce.language.schedule import Cut
 from foveate.reduce.layout import layout_of
@@ -68,10 +69,12 @@ def slow_run(model: Any, theirs: Any, reduced: Any, name: str) -> SlowRun:
     is_image = [token == model.image_token_id for token in prompt.token_ids]
     images, text, start = [], [], 0
     places = [index for index, visual in enumerate(is_image) if visual]
-    for item in prompt.media:
-        own = places[start : start + item.grid.tokens]
-        start += item.grid.tokens
-        content = set(layout_of(item.grid).content.tolist())
+    for item in reduced.features:
+        count, grid = len(item.features), item.grid
+        own = places[start : start + count]
+        start += count
+        whole = count == grid.tokens  # a method before this one has dropped the separators
+        content = set(layout_of(grid).content.tolist() if whole else range(count))
         images.append((own, [place for index, place in enumerate(own) if index not in content]))
         text.append([index for index, visual in enumerate(is_image) if not visual and index > own[-1]])
     cuts: dict[int, dict[int, int]] = {}
@@ -101,21 +104,101 @@ def test_equals_a_slow_run_with_full_maps(name: str, family: str, pair: Callable
     prompt = prompt_of(model, family)
     for settings, budget in (({}, "90%"), ({"counting": "final"}, "30%"), ({"cuts": (1, 2)}, "70%")):
         reduced = reduce_prompt(model, prompt, None, get_reducer(name, **settings), budget)
-        logits = reduced_logits(model, reduced)
-        slow = slow_run(model, theirs, reduced, name)
-        expected = slow.prefill()
-        for step, chosen in enumerate(slow.kept):
-            for index, kept in chosen.items():
-                own = slow.images[index][0]
-                found = reduced.layers.keep_maps[index][step]
-                assert [own[i] for i in found.kept.tolist()] == kept, f"cut {step} of image {index}"
-        torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-4)
-        read = [[sum(t in own for t in tokens) for tokens in slow.tokens_at] for own, _ in slow.images]
-        assert list(map(list, reduced.layers.read)) == read
-        tokens = ids_of(generate_reduced(model, reduced, OPTIONS))
-        answer = slow.answer(theirs.get_input_embeddings(), tokens[0], reduced.following, len(tokens))
-        assert tokens == answer
-        assert tokens[0] == int(expected[-1].argmax())
+        ids = [list(range(item.grid.tokens)) for item in prompt.media]
+        check_against_slow_run(model, theirs, reduced, name, ids)
+
+
+def check_against_slow_run(model: Any, theirs: Any, reduced: Any, name: str, ids: list[list[int]]) -> None:
+    """ids: for each image, which of its tokens the prompt holds."""
+    logits = reduced_logits(model, reduced)
+    slow = slow_run(model, theirs, reduced, name)
+    expected = slow.prefill()
+    for step, chosen in enumerate(slow.kept):
+        for index, kept in chosen.items():
+            own = slow.images[index][0]
+            found = reduced.layers.keep_maps[index][step]
+            assert [own[ids[index].index(i)] for i in found.kept.tolist()] == kept, f"{step}, image {index}"
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-4)
+    read = [[sum(t in own for t in tokens) for tokens in slow.tokens_at] for own, _ in slow.images]
+    assert list(map(list, reduced.layers.read)) == read
+    tokens = ids_of(generate_reduced(model, reduced, OPTIONS))
+    assert tokens[0] == int(expected[-1].argmax())
+    embedding = theirs.get_input_embeddings()
+    assert tokens == slow.answer(embedding, tokens[0], reduced.following, len(tokens))
+
+
+@pytest.mark.parametrize(
+    ("family", "first", "second"),
+    [
+        ("llava", "vscan", "vscan_stage2"),
+        ("llava_next", "visionzip", "pyramiddrop"),
+        ("smolvlm", "random", "sparsevlm"),
+        ("qwen3_vl", "divprune", "dart"),
+        ("qwen2_vl", "downsample", "fastv"),
+    ],
+)
+def test_a_second_method_cuts_what_a_first_left(
+    family: str, first: str, second: str, pair: Callable[[str], Any]
+) -> None:
+    model, theirs = pair(family)
+    before = reduce_prompt(model, prompt_of(model, family), None, get_reducer(first), "70%")
+    ids = [keep.kept.tolist() for keep in before.keep_maps]
+    if first == "downsample":  # smaller pictures, each with all of its tokens
+        ids = [list(range(item.grid.tokens)) for item in before.features]
+    reduced = reduce_further(model, before, get_reducer(second, counting="final"), "30%")
+    assert reduced.keep_maps == before.keep_maps and reduced is not before
+    check_against_slow_run(model, theirs, reduced, second, ids)
+    assert before.layers is None and len(before.keep_maps[0].kept) == len(before.features[0].features)
+    for read, own, keep in zip(reduced.layers.read, ids, reduced.keep_maps, strict=True):
+        assert read[0] == len(own) > read[-1] == keep.count
+        assert {*keep.kept.tolist()} <= {*own}
+
+
+def test_what_cannot_follow_is_refused(pair: Callable[[str], Any]) -> None:
+    model, _ = pair("llava")
+    prompt = prompt_of(model, "llava")
+    before = reduce_prompt(model, prompt, None, get_reducer("strided"), "50%")
+    inside = reduce_prompt(model, prompt, None, get_reducer("fastv"), "90%")
+    for reduced, method, budget, words in (
+        (before, get_reducer("strided"), "25%", "cannot go second"),
+        (inside, get_reducer("dart"), "25%", "inside the language model itself"),
+        (before, get_reducer("fastv"), 9, "more than are left of the image.*kept 8 of 16.*at most 8"),
+        (before, get_reducer("mustdrop", counting="final"), 3, "without salience"),
+    ):
+        with pytest.raises(ReductionError, match=words):
+            reduce_further(model, reduced, method, budget)
+
+
+@pytest.fixture(scope="session")
+def nano() -> tuple[Any, Any]:
+    """fovea-nano, and the same under plain transformers."""
+    folder = Path(foveate.__file__).parent / "assets" / "fovea-nano"
+    if not (folder / "model.safetensors").exists():
+        pytest.skip("this checkout carries no weights of fovea-nano")
+    theirs = transformers.AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
+    return load(folder, device="cpu", dtype="float32"), theirs.eval()
+
+
+def test_fovea_nano_answers_and_says_what_each_layer_kept(nano: tuple[Any, Any]) -> None:
+    model, theirs = nano
+    message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "is there a star?"}]}
+    prompt = model.prepare([message], images=[tiny.picture(90, 80, 3)])
+    expected = {
+        "fastv": [144, 57, 57, 57, 57, 57],
+        "pyramiddrop": [144, 144, 72, 36, 18, 18],
+        "sparsevlm": [144, 79, 79, 43, 43, 43],
+    }
+    for name in NAMES:
+        settings = {"counting": "final"} if name == "vscan_stage2" else {}
+        reduced = reduce_prompt(model, prompt, None, get_reducer(name, **settings), "50%")
+        check_against_slow_run(model, theirs, reduced, name, [list(range(144))])
+        [read] = reduced.layers.read
+        assert read[0] == 144 and read[-1] == reduced.keep_maps[0].count
+        assert reduced.layers.mean <= 72 or name == "vscan_stage2"
+        if name in expected:
+            assert list(read) == expected[name]
 
 
 @pytest.mark.parametrize("family", CUT)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from foveate.reduce.base import Reducer
     from foveate.reduce.budget import Budget, Plan
+    from foveate.reduce.further import reduce_further
     from foveate.reduce.keep_map import KeepMap
     from foveate.reduce.prompt import ReducedPrompt, generate_reduced, reduce_prompt, reduced_logits
     from foveate.reduce.registry import get_reducer, list_reducers, reducer
@@ -25,6 +26,7 @@ _HOMES = {
     "generate_reduced": "prompt",
     "get_reducer": "registry",
     "list_reducers": "registry",
+    "reduce_further": "further",
     "reduce_prompt": "prompt",
     "reduced_logits": "prompt",
     "reducer": "registry",
@@ -38,6 +40,7 @@ __all__ = [
     "generate_reduced",
     "get_reducer",
     "list_reducers",
+    "reduce_further",
     "reduce_prompt",
     "reduced_logits",
     "reducer",

@@ -217,13 +217,14 @@ def _between_layers(
     """The whole prompt, and what its run through the language model starts from."""
     positions = model.positions(prompt)
     kept = [torch.arange(item.grid.tokens) for item in features]
+    m_rope = positions.ndim == 3
     return ReducedPrompt(
         prompt=prompt,
         features=list(features),
         positions=positions,
         following=int(positions.max()) + 1,
         keep_maps=[],
-        inside=plan_inside(model, prompt, features, kept, reducer, plans, question=question),
+        inside=plan_inside(model, prompt, features, kept, reducer, plans, m_rope=m_rope, question=question),
     )
 
 

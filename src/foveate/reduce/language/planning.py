@@ -31,6 +31,7 @@ def plan_inside(
     reducer: LanguageReducer,
     plans: Sequence[Plan],
     *,
+    m_rope: bool,
     question: str = "",
 ) -> Inside:
     """Layers and counts for each image of a prompt.
@@ -39,12 +40,12 @@ def plan_inside(
         prompt: with as many placeholders for each image as its features have rows.
         features: of the prompt's media, encoded with `salience=reducer.request()`.
         kept: [N'] for each image, ids in its grid of the tokens that are in the prompt.
+        m_rope: whether the prompt's positions have three parts.
 
     Raises:
         ReductionError: the budget cannot be met at this depth, gaps cannot be closed under M-RoPE, or features came
             without what the method reads.
     """
-    m_rope = model.positions(prompt).ndim == 3
     mode = reducer.position_mode(m_rope=m_rope)
     if mode == "repack" and m_rope:
         raise ReductionError(
