@@ -5,8 +5,12 @@ Knows the registries of methods and families only; imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from foveate.models.registry import CLS_ROW, FAMILIES, FamilyInfo
-from foveate.reduce.registry import METHODS, ReducerInfo
+from foveate.reduce.info import ReducerInfo
+from foveate.reduce.registry import METHODS
+from foveate.reduce.video.rows import VIDEO_METHODS
 
 
 def supported(method: ReducerInfo, family: FamilyInfo) -> str:
@@ -16,8 +20,17 @@ def supported(method: ReducerInfo, family: FamilyInfo) -> str:
 
 def methods_table() -> str:
     """Name, rule, what it reads, paper, what its authors report."""
+    return _rows(METHODS)
+
+
+def video_table() -> str:
+    """The same of the methods over frames."""
+    return _rows(VIDEO_METHODS)
+
+
+def _rows(infos: Iterable[ReducerInfo]) -> str:
     lines = ["| method | rule | reads | paper | reported |", "|---|---|---|---|---|"]
-    for info in METHODS:
+    for info in infos:
         paper = f"{info.paper}, arXiv {info.arxiv}" if info.arxiv else info.paper
         lines.append(
             f"| `{info.name}` | {info.rule} | {info.needs.describe()} | {paper} | {info.headline or '-'} |"
@@ -32,7 +45,7 @@ def families_table() -> str:
         "| method | " + " | ".join(family.name for family in FAMILIES) + " |",
         "|---|" + "---|" * len(FAMILIES),
     ]
-    for info in METHODS:
+    for info in (*METHODS, *VIDEO_METHODS):
         cells = []
         for family in FAMILIES:
             reason = supported(info, family)

@@ -1,0 +1,101 @@
+"""The application: routes, errors and middleware around one engine front.
+
+Owns what is put together. What a route does is in `routes`; how the process starts and stops, in `process`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
+
+from foveate import __version__
+from foveate.serve import errors
+from foveate.serve.context import Context
+from foveate.serve.front import EngineFront
+from foveate.serve.middleware import BodyLimit, HostGuard, RequestIds, own_names
+from foveate.serve.pictures import InlineOnly, PictureStore
+from foveate.serve.routes import chat, playground, status
+from foveate.serve.sampling import SamplingDefaults
+from foveate.serve.settings import ServeSettings
+from foveate.serve.streaming import ClientGone
+
+DESCRIPTION = """An OpenAI-compatible server for vision-language models that tells which part of a picture it looked at.
+
+Fields that are not in this schema are refused by name, never ignored."""
+ROUTERS = (chat.router, status.router, playground.router)  # with a key, where the server asks for one
+OPEN_ROUTERS = (status.open_router, playground.open_router)
+# Of a reply that nobody reads; the number is nginx's.
+CLIENT_CLOSED_REQUEST = 499
+
+
+def create_app(front: EngineFront, settings: ServeSettings) -> FastAPI:
+    """The ASGI application. Its lifespan starts and closes the front.
+
+    Args:
+        front: of the model that is served; not started.
+        settings: what it lets in.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await front.start()
+        try:
+            yield
+        finally:
+            await front.close()
+
+    app = FastAPI(
+        title="Foveate",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # its page would load scripts from elsewhere
+        redoc_url=None,
+        generate_unique_id_function=_operation_name,
+        responses={"default": {"model": errors.ErrorReply, "description": "An error."}},
+    )
+    app.state.context = Context(
+        front=front,
+        settings=settings,
+        pictures=PictureStore(InlineOnly()),
+        defaults=SamplingDefaults.of(front.model),
+        started=int(time.time()),
+    )
+    errors.install(app)
+    app.add_exception_handler(ClientGone, _on_client_gone)
+    for router in (*ROUTERS, *OPEN_ROUTERS):
+        app.include_router(router)
+    if settings.playground and playground.STATIC.is_dir():
+        app.mount("/playground", playground.PageFiles(directory=playground.STATIC), name="playground")
+    _add_middleware(app, settings)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: ServeSettings) -> None:
+    """The last one added is the first that a request meets."""
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.allowed_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "x-request-id"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    if names := own_names(settings):
+        app.add_middleware(HostGuard, names=names)
+    app.add_middleware(BodyLimit, size=settings.max_body_bytes)
+    app.add_middleware(RequestIds)
+
+
+async def _on_client_gone(_: Request, error: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+def _operation_name(route: APIRoute) -> str:
+    """Names of operations in the schema: those of our functions."""
+    return route.name

@@ -1,0 +1,174 @@
+"""From a request's messages to the engine's: pictures fetched, tools and roles put into words.
+
+Owns the way from content parts to bytes, and the visual budget that a request asks for. Nothing that a client writes
+reaches a file name: pictures travel to the model as bytes alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from foveate.engine import VisualBudget
+from foveate.errors import FoveateError
+from foveate.reduce.budget import Budget
+from foveate.reduce.registry import find
+from foveate.serve.errors import ApiError, as_api_error
+from foveate.serve.protocol.chat import (
+    AssistantMessage,
+    FilePart,
+    ImagePart,
+    Message,
+    SystemMessage,
+    TextPart,
+    UserMessage,
+)
+from foveate.serve.protocol.common import SamplingFields
+from foveate.serve.settings import ServeSettings
+
+DETAIL_BUDGETS = {"low": "25%", "high": "full"}
+
+
+class Pictures(Protocol):
+    """Where a picture's bytes come from."""
+
+    async def read(self, source: str) -> bytes:
+        """The bytes of a data: URI, an address or an uploaded file's id.
+
+        Raises:
+            FoveateError: refused, or not there.
+        """
+
+
+class Conversation:
+    """A request's messages on their way to the engine.
+
+    Attributes:
+        messages: for `model.prepare`; each picture is {"type": "image", "image": its source until `load`}.
+        question: the last user's words, for methods that read them.
+        details: what the pictures ask for by `detail`.
+    """
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.question = ""
+        self.details: set[str] = set()
+        self._pictures: list[tuple[str, dict[str, Any], str]] = []
+        for index, message in enumerate(messages):
+            self._add(index, message)
+
+    @property
+    def pictures(self) -> int:
+        """How many there are."""
+        return len(self._pictures)
+
+    def _add(self, index: int, message: Message) -> None:
+        content: Any = getattr(message, "content", None)
+        if isinstance(message, UserMessage):
+            self.question = _words(message.content)
+            if isinstance(content, list):
+                content = [
+                    self._part(f"messages[{index}].content[{at}]", part) for at, part in enumerate(content)
+                ]
+            self.messages.append({"role": "user", "content": content})
+        elif isinstance(message, SystemMessage):
+            self.messages.append({"role": "system", "content": _words(message.content)})
+        elif isinstance(message, AssistantMessage):
+            self.messages.append({"role": "assistant", "content": _words(message.content)})
+        else:
+            self.messages.append({"role": "tool", "content": _words(message.content)})
+
+    def _part(self, place: str, part: TextPart | ImagePart | FilePart) -> dict[str, Any]:
+        if isinstance(part, TextPart):
+            return {"type": "text", "text": part.text}
+        source = part.file.file_id if isinstance(part, FilePart) else part.image_url.url
+        if isinstance(part, ImagePart):
+            self.details.add(part.image_url.detail or "auto")
+        made: dict[str, Any] = {"type": "image"}
+        self._pictures.append((place, made, source))
+        return made
+
+    async def load(self, pictures: Pictures, *, limit: int) -> None:
+        """Fetches every picture, all at once.
+
+        Raises:
+            ApiError: too many, or one is refused; `param` says which.
+        """
+        if len(self._pictures) > limit:
+            raise ApiError(
+                f"The request has {len(self._pictures)} pictures",
+                why=f"this server takes {limit} at most",
+                fix="Send fewer.",
+                param="messages",
+                code="too_many_images",
+            )
+        tasks = [asyncio.ensure_future(pictures.read(source)) for _, _, source in self._pictures]
+        try:
+            for (place, made, _), task in zip(self._pictures, tasks, strict=True):
+                try:
+                    made["image"] = await task
+                except FoveateError as error:
+                    told = as_api_error(error)
+                    told.param = place
+                    raise told from error
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _words(content: str | Sequence[Any] | None) -> str:
+    """The text of a message's content."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "".join(part.text for part in content if isinstance(part, TextPart))
+
+
+def visual_budget(
+    request: SamplingFields, settings: ServeSettings, *, details: set[str], question: str
+) -> VisualBudget | None:
+    """How many visual tokens the request's pictures keep; None for all.
+
+    Raises:
+        ApiError: the budget cannot be read, no such method, or the pictures' `detail` disagree.
+    """
+    asked = request.visual_budget
+    by_detail = {DETAIL_BUDGETS[detail] for detail in details if detail in DETAIL_BUDGETS}
+    if len(by_detail) > 1 or (by_detail and "auto" in details):
+        raise ApiError(
+            "The pictures of the request differ in detail",
+            why="one visual budget holds for all pictures of a request",
+            fix="Give all the same detail, or visual_budget alone.",
+            param="messages",
+            code="invalid_value",
+        )
+    if asked is not None and by_detail:
+        raise ApiError(
+            f"The request gives both visual_budget ({asked}) and detail",
+            why=f"detail means a visual budget of {by_detail.pop()}",
+            fix="Give one of them.",
+            param="visual_budget",
+            code="invalid_value",
+        )
+    chosen = asked if asked is not None else next(iter(by_detail), settings.visual_budget)
+    with _named("visual_budget"):
+        budget = Budget.parse(chosen)
+    reducer = request.reducer if request.reducer is not None else settings.reducer
+    with _named("reducer"):
+        find(reducer)
+    if budget.kind == "full":
+        return None
+    return VisualBudget(budget=budget, reducer=reducer, question=question)
+
+
+@contextmanager
+def _named(param: str) -> Iterator[None]:
+    """Errors inside name this field."""
+    try:
+        yield
+    except FoveateError as error:
+        told = as_api_error(error)
+        told.param = param
+        raise told from error

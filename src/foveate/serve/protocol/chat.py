@@ -1,0 +1,169 @@
+"""/v1/chat/completions: messages with pictures, tools, schemas; replies whole and in chunks.
+
+Owns the shapes of OpenAI's chat API as far as this server speaks it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from foveate.serve.protocol.common import ClassicSamplingFields, Loose, Strict, Usage
+
+
+class TextPart(Strict):
+    """Words."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(Strict):
+    """Where a picture is, and how closely to look: low stands for a visual budget of 25%, high for full."""
+
+    url: Annotated[str, Field(min_length=1)] = Field(
+        description="A data: URI, an address that starts with https:, or the id of an uploaded file."
+    )
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(Strict):
+    """A picture."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class FileReference(Strict):
+    """An uploaded picture."""
+
+    file_id: Annotated[str, Field(min_length=1)]
+
+
+class FilePart(Strict):
+    """A picture that was uploaded to /v1/files."""
+
+    type: Literal["file"]
+    file: FileReference
+
+
+Text = str | Annotated[list[TextPart], Field(min_length=1)]
+Part = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]
+
+
+class SystemMessage(Strict):
+    """What the model is to be; developer is taken as system, for which chat templates have a place."""
+
+    role: Literal["system", "developer"]
+    content: Text
+
+
+class UserMessage(Strict):
+    """What is asked, with pictures."""
+
+    role: Literal["user"]
+    content: str | Annotated[list[Part], Field(min_length=1)]
+
+
+class CalledFunction(Strict):
+    """Arguments are JSON as text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Strict):
+    """A call that the assistant made."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class AssistantMessage(Strict):
+    """What the model said before."""
+
+    role: Literal["assistant"]
+    content: Text | None = None
+    tool_calls: list[ToolCall] | None = None
+    refusal: None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    audio: None = None
+    function_call: None = None
+
+
+class ToolMessage(Strict):
+    """What a called tool gave back."""
+
+    role: Literal["tool"]
+    content: Text
+    tool_call_id: str
+
+
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+
+class ChatRequest(ClassicSamplingFields):
+    """A conversation and how to go on with it."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    modalities: list[Literal["text"]] | None = None
+    store: Literal[False] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+
+class TopLogprob(Loose):
+    """A token that could have been chosen."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(TopLogprob):
+    """The chosen token and the likeliest."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(Loose):
+    """Of every token of an answer."""
+
+    content: list[TokenLogprob] | None
+    refusal: None = None
+
+
+class ReplyMessage(Loose):
+    """One answer."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    refusal: None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class ChatChoice(Loose):
+    """One of the n answers; `finish_reason` "length" also where the context is full."""
+
+    index: int
+    message: ReplyMessage
+    logprobs: ChoiceLogprobs | None = None
+    finish_reason: Literal["stop", "length", "tool_calls"]
+
+
+class ChatReply(Loose):
+    """The whole reply."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    system_fingerprint: str | None = None
+    foveate_trace: dict[str, Any] | None = None

@@ -1,0 +1,124 @@
+"""From the engine's outputs to the choices of a reply, whole or chunk by chunk.
+
+Owns what is told of each token: text, log-probabilities, why an answer ended. Knows no routes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from foveate.engine import Completion
+from foveate.serve.front import Flight
+from foveate.serve.streaming import DONE, event
+from foveate.serve.trace import trace_of, usage_of
+
+if TYPE_CHECKING:
+    from foveate.engine.request import TokenLogprob
+    from foveate.models.base import VisionLanguageModel
+
+FINISH_REASONS = {"stop": "stop", "length": "length", "context": "length"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Envelope:
+    """What the chunks and the whole of one reply have in common."""
+
+    model: str
+    kind: str  # "chat.completion" or "text_completion"
+    prefix: str
+    trace: bool = False
+    usage: bool = False
+    logprobs: bool = False
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def head(self, *, chunk: bool = False) -> dict[str, Any]:
+        """The first fields of a reply."""
+        kind = f"{self.kind}.chunk" if chunk and self.kind == "chat.completion" else self.kind
+        return {
+            "id": f"{self.prefix}-{self.id}",
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+        }
+
+
+async def collect(flight: Flight) -> list[Completion]:
+    """The n whole answers, in order."""
+    answers: dict[int, Completion] = {}
+    async for output in flight.outputs():
+        answers.setdefault(output.index, Completion(index=output.index)).add(output)
+    return [answers[index] for index in sorted(answers)]
+
+
+def finish(model: VisionLanguageModel, flight: Flight, envelope: Envelope) -> dict[str, Any]:
+    """Usage and, where asked for, the trace: the end of every reply."""
+    told: dict[str, Any] = {"usage": usage_of(flight.statistics)}
+    if envelope.trace:
+        told["foveate_trace"] = trace_of(model, flight)
+    return told
+
+
+async def chat_events(model: VisionLanguageModel, flight: Flight, envelope: Envelope) -> AsyncIterator[bytes]:
+    """The chunks of a chat reply: a role, words, the reason of the end; usage and trace in a last one."""
+    # Written by hand around the text: a chunk a token for every reader is most of what a server does.
+    head = json.dumps(envelope.head(chunk=True), ensure_ascii=False, separators=(",", ":"))[:-1]
+    tail = ',"usage":null}\n\n' if envelope.usage else "}\n\n"
+    begun: set[int] = set()
+    async for output in flight.outputs():
+        logprobs = "null"
+        if envelope.logprobs and output.logprobs:
+            logprobs = json.dumps({"content": [token_logprob(model, one) for one in output.logprobs]})
+        text = json.dumps(output.text)
+        role = ""
+        if output.index not in begun:
+            begun.add(output.index)
+            role = '"role":"assistant",'
+        start = f'data: {head},"choices":[{{"index":{output.index},"delta":'
+        if output.text or role or logprobs != "null":
+            body = f'{start}{{{role}"content":{text}}},"logprobs":{logprobs},"finish_reason":null}}]{tail}'
+            yield body.encode()
+        if output.finish_reason is not None:
+            reason = FINISH_REASONS[output.finish_reason]
+            yield f'{start}{{}},"logprobs":null,"finish_reason":"{reason}"}}]{tail}'.encode()
+    if envelope.usage or envelope.trace:
+        yield event({**envelope.head(chunk=True), "choices": [], **finish(model, flight, envelope)})
+    yield DONE
+
+
+def chat_reply(
+    model: VisionLanguageModel, flight: Flight, envelope: Envelope, answers: list[Completion]
+) -> dict[str, Any]:
+    """The whole of a chat reply."""
+    choices = [
+        {
+            "index": answer.index,
+            "message": {"role": "assistant", "content": answer.text, "refusal": None},
+            "logprobs": _chat_logprobs(model, answer) if envelope.logprobs else None,
+            "finish_reason": FINISH_REASONS[answer.finish_reason or "stop"],
+        }
+        for answer in answers
+    ]
+    return {**envelope.head(), "choices": choices, **finish(model, flight, envelope)}
+
+
+def _chat_logprobs(model: VisionLanguageModel, answer: Completion) -> dict[str, Any]:
+    return {"content": [token_logprob(model, one) for one in answer.logprobs], "refusal": None}
+
+
+def token_logprob(model: VisionLanguageModel, one: TokenLogprob) -> dict[str, Any]:
+    """A token, its log-probability, and the likeliest in its place."""
+    told = _token(model, one.token_id, one.logprob)
+    told["top_logprobs"] = [_token(model, token, logprob) for token, logprob in one.top]
+    return told
+
+
+def _token(model: VisionLanguageModel, token: int, logprob: float) -> dict[str, Any]:
+    text = str(model.tokenizer.decode([token]))
+    # JSON has no infinity; OpenAI writes -9999 for what is as good as impossible.
+    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode("utf-8", "replace"))}
