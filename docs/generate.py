@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))  # a test loads this file from elsewhere
 
-from sections import claims, engine, models, training  # noqa: E402
+from sections import claims, engine, models, serve, training  # noqa: E402
 
 from foveate.cli.reference import section as command_section  # noqa: E402
 from foveate.cli.verbs import VERBS  # noqa: E402
@@ -26,6 +26,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     **claims.SECTIONS,
     **engine.SECTIONS,
     **models.SECTIONS,
+    **serve.SECTIONS,
     **training.SECTIONS,
     "limits": limits_table,
     "reduce-families": families_table,

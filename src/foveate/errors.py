@@ -43,6 +43,10 @@ class PromptError(FoveateError):
     """A conversation does not fit the model: too long, or images for a text-only model."""
 
 
+class ContextLengthError(PromptError):
+    """A prompt longer than the model's context, or one that leaves no room for an answer."""
+
+
 class ReductionError(FoveateError):
     """A visual budget or a way of reducing visual tokens that cannot be used as asked."""
 

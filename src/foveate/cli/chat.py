@@ -239,8 +239,16 @@ def open_picture(source: str) -> Image:
 
 
 def start_engine(ref: str, *, dtype: str, device: str, quantise: str | None = None) -> Engine:
-    """Load a model quietly, without any network attempt where nothing has to be fetched, and start an engine for
-    one reader: its cache holds one conversation as long as the model's context."""
+    """Load a model and start an engine for one reader: its cache holds one conversation as long as the model's
+    context."""
+    model = load_model(ref, dtype=dtype, device=device, quantise=quantise)
+    from foveate.engine import Engine, EngineConfig
+
+    return Engine(model, EngineConfig(max_sequences=1))
+
+
+def load_model(ref: str, *, dtype: str, device: str, quantise: str | None = None) -> VisionLanguageModel:
+    """Load a model quietly, without any network attempt where nothing has to be fetched."""
     if is_local_model(ref):
         # Before the import: huggingface_hub reads it once. Otherwise a missing optional file would be looked
         # up.
@@ -249,13 +257,11 @@ def start_engine(ref: str, *, dtype: str, device: str, quantise: str | None = No
     with notice(f"loading {ref} …"), collector_paused():
         from transformers.utils import logging
 
-        from foveate.engine import Engine, EngineConfig
         from foveate.models import load
 
         if is_local_model(ref):
             logging.disable_progress_bar()
-        model = load(ref, dtype=dtype, device=device, quantise=quantise)
-        return Engine(model, EngineConfig(max_sequences=1))
+        return load(ref, dtype=dtype, device=device, quantise=quantise)
 
 
 @contextlib.contextmanager

@@ -40,14 +40,20 @@ def section(name: str) -> str:
 
 
 def _options(command: Any) -> str:
+    """Flags with defaults and meanings; with a column for environment variables where a command has some."""
     rows: list[tuple[str, ...]] = []
     for parameter in command.params:
+        variable = f"`{parameter.envvar}`" if parameter.envvar else ""
         if parameter.param_type_name == "argument":
-            rows.append((f"`{parameter.metavar or parameter.name.upper()}`", "", parameter.help or ""))
+            name = f"`{parameter.metavar or parameter.name.upper()}`"
+            rows.append((name, "", parameter.help or "", variable))
             continue
         flags = ", ".join(f"`{flag}`" for flag in [*parameter.opts, *parameter.secondary_opts])
-        rows.append((flags, _default(parameter), parameter.help or ""))
-    return _table(("Flag", "Default", "Meaning"), rows)
+        rows.append((flags, _default(parameter), parameter.help or "", variable))
+    header: tuple[str, ...] = ("Flag", "Default", "Meaning", "Environment")
+    if not any(row[-1] for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    return _table(header, rows)
 
 
 def _default(parameter: Any) -> str:

@@ -32,6 +32,9 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "chat": Verb(module="foveate.cli.chat", help="Ask a model about pictures: one question, or a session."),
+    "serve": Verb(
+        module="foveate.cli.serve", help="An OpenAI-compatible server with a playground.", extra="serve"
+    ),
     "doctor": Verb(
         module="foveate.cli.doctor", help="What this machine offers and what load() would choose."
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from foveate.engine.request import RequestError
+from foveate.engine.request import RequestError, RequestTooLongError
 
 if TYPE_CHECKING:
     from foveate.engine.config import EngineConfig
@@ -39,7 +39,7 @@ def admit(
     """
     prompt_tokens = layout.length
     if token_limit(parameters, prompt_tokens, context_length) < 1:
-        raise RequestError(
+        raise RequestTooLongError(
             f"The prompt has {prompt_tokens} tokens",
             why=f"the model's context of {context_length} leaves no room for an answer",
             fix="Shorten the prompt or use fewer images.",
@@ -47,7 +47,7 @@ def admit(
     # The last token is never read again, so it takes no place in the cache.
     needed = prompt_tokens + token_limit(parameters, prompt_tokens, context_length) - 1
     if needed > kv_blocks * config.block_size:
-        raise RequestError(
+        raise RequestTooLongError(
             f"Prompt and answer may take {needed} tokens of keys and values",
             why=f"the whole cache holds {kv_blocks * config.block_size}",
             fix="Lower max_tokens, shorten the prompt, or give the engine more memory.",

@@ -87,11 +87,13 @@ class AsyncEngine:
         parameters: SamplingParameters | None = None,
         *,
         images: Sequence[Any] = (),
+        on_prepared: Callable[[Prompt], None] | None = None,
         **keywords: Any,
     ) -> AsyncIterator[StepOutput]:
         """Outputs of one request as they come; closing the iterator early aborts the request.
 
-        `keywords` go to `Engine.add_request` (priority, tenant, request_id).
+        `on_prepared` is given the prompt before any of its visual tokens is dropped; `keywords` go to
+        `Engine.add_request` (priority, tenant, request_id, visual).
 
         Raises:
             RequestError, PromptError, MediaError: the request cannot be served.
@@ -100,6 +102,8 @@ class AsyncEngine:
         if self._closing or self._loop_task is None:
             raise RequestError("The engine is not running", fix="Use it inside `async with`.")
         prompt = await self._prepare(prompt, images, parameters, keywords)
+        if on_prepared is not None:
+            on_prepared(prompt)
         request_id = keywords.setdefault("request_id", None) or f"stream-{self._count}"
         keywords["request_id"] = request_id
         self._count += 1

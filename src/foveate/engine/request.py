@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from foveate.errors import FoveateError
+from foveate.errors import ContextLengthError, FoveateError
 
 if TYPE_CHECKING:
     from foveate.models.records import Prompt
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 class RequestError(FoveateError):
     """A request that cannot be served as asked; the engine keeps serving the others."""
+
+
+class RequestTooLongError(RequestError, ContextLengthError):
+    """Prompt and answer do not fit into the model's context or the engine's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from foveate.errors import PromptError, nearest
+from foveate.errors import ContextLengthError, PromptError, nearest
 from foveate.models.records import PreparedMedia, Prompt
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def prepare_prompt(
     token_ids = _tokenize(model, expanded)
     if len(token_ids) > model.context_length:
         visual = sum(grid.tokens for grid in grids)
-        raise PromptError(
+        raise ContextLengthError(
             f"The prompt has {len(token_ids)} tokens, {visual} of them visual",
             why=f"the context of {model.ref} is {model.context_length} tokens",
             fix="Shorten the conversation, or use fewer or smaller images.",

@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, Response
 
 from foveate.reduce.registry import list_reducers
 from foveate.serve.context import Here
+from foveate.serve.errors import ApiError
 from foveate.serve.protocol.common import Loose
 
 STATIC = Path(__file__).parents[1] / "playground" / "static"
@@ -118,8 +119,10 @@ def _scene(seed: int, difficulty: int) -> dict[str, Any]:
 
 
 @open_router.get("/", include_in_schema=False)
-async def page() -> Response:
+async def page(here: Here) -> Response:
     """The playground."""
+    if not (here.settings.playground and (STATIC / "index.html").is_file()):
+        raise ApiError("There is no playground here", fix="The API is at /v1.", status=404, code="not_found")
     return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
 
 
