@@ -195,6 +195,21 @@ def test_refused_methods_are_named_and_a_pooled_raster_stands_in(tmp_path):
     }
 
 
+def test_where_text_stands_between_tiles_they_share_equally_and_the_run_says_so(tmp_path):
+    model = load(build_tiny("smolvlm", tmp_path / "model"))
+    grid = Grid(methods=("random", "average_pool"), budgets=("50%",), families=("existence",), items=1)
+    folder = start(model, tmp_path / "run", grid)
+    run_cells(model, folder)
+    reread = RunFolder.open(folder.path)
+    assert (reread.refused, reread.run["equal_tiles"]) == ({}, ["random@50%"])
+    (item,) = reread.items
+    row = reread.samples["random@50%", item][0]
+    assert 0 < row["kept"] <= row["total"] / 2
+    write_report(reread)
+    page = (folder.path / "report.html").read_text(encoding="utf-8")
+    assert "random@50%" in page.partition("share the budget among them equally")[2]
+
+
 # -- the summary --------------------------------------------------------------------------------------------
 
 

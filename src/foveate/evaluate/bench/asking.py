@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from foveate.engine import Engine, EngineConfig, SamplingParameters, VisualBudget
+from foveate.engine import Engine, EngineConfig, RequestError, SamplingParameters, VisualBudget
 from foveate.evaluate.bench.folder import Row, RunFolder
 from foveate.evaluate.bench.grid import FULL, NO_IMAGE, Cell
 from foveate.evaluate.bench.items import Item
 from foveate.evaluate.nano import outcome
+from foveate.reduce.registry import get_reducer
 
 if TYPE_CHECKING:
     from foveate.engine import RequestStatistics
@@ -43,11 +44,17 @@ def engine_for(model: VisionLanguageModel, concurrency: int, clock: Callable[[],
     )
 
 
-def visual_budget(cell: Cell, question: str) -> VisualBudget | None:
-    """What a request of this cell asks for; None for the two ends."""
+def visual_budget(cell: Cell, question: str, folder: RunFolder) -> VisualBudget | None:
+    """What a request of this cell asks for; None for the two ends.
+
+    Raises:
+        ReductionError: tiles must share the budget equally, and the method cannot.
+    """
     if cell.method in (FULL, NO_IMAGE):
         return None
-    return VisualBudget(budget=cell.budget, reducer=cell.method, question=question)
+    equally = cell.name in folder.run["equal_tiles"]
+    reducer = get_reducer(cell.method, tiles="uniform") if equally else cell.method
+    return VisualBudget(budget=cell.budget, reducer=reducer, question=question)
 
 
 def user_turn(text: str, *, with_image: bool) -> dict[str, Any]:
@@ -76,15 +83,28 @@ class Asking:
     def ask(self, item: Item, picture: Image.Image, folder: RunFolder) -> list[Row]:
         """Rows of the item's turns; a turn sees the questions and the model's own answers before it.
 
+        Where the engine does not take the method's own way of sharing a budget among tiles (text stands between them,
+        so each one's tokens must be known beforehand), the cell goes on with equal shares and the folder says so.
+
         Raises:
             FoveateError: the model or the engine does not take this method or budget.
         """
+        try:
+            return self._turns(item, picture, folder)
+        except RequestError:
+            if self.cell.method in (FULL, NO_IMAGE) or self.cell.name in folder.run["equal_tiles"]:
+                raise
+        folder.share_tiles_equally(self.cell.name)
+        return self._turns(item, picture, folder)
+
+    def _turns(self, item: Item, picture: Image.Image, folder: RunFolder) -> list[Row]:
         rows: list[Row] = []
         messages: Messages = []
         for number, question in enumerate(item.turns, start=1):
             seen = number == 1 and self.cell.method != NO_IMAGE
             messages.append(user_turn(question.text, with_image=seen))
-            reply, facts, keep = self._answer(messages, picture, question.text)
+            visual = visual_budget(self.cell, question.text, folder)
+            reply, facts, keep = self._answer(messages, picture, visual)
             rows.append(
                 {
                     "cell": self.cell.name,
@@ -100,13 +120,13 @@ class Asking:
         return rows
 
     def _answer(
-        self, messages: Messages, picture: Image.Image, question: str
+        self, messages: Messages, picture: Image.Image, visual: VisualBudget | None
     ) -> tuple[str, Row, KeepMap | None]:
         request = self.engine.add_request(
             messages,
             GREEDY,
             images=[] if self.cell.method == NO_IMAGE else [picture],
-            visual=visual_budget(self.cell, question),
+            visual=visual,
         )
         (answer,) = self.engine.run_to_completion()[request]
         found = self.engine.request_statistics(request)

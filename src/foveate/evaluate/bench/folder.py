@@ -61,7 +61,7 @@ class RunFolder:
             raise BenchError(
                 f"{path} holds a run already", fix="Go on with it by --resume, or name another --output."
             )
-        folder = cls(path, {"format": FORMAT, **run, "refused": {}, "layouts": []}, items)
+        folder = cls(path, {"format": FORMAT, **run, "refused": {}, "equal_tiles": [], "layouts": []}, items)
         lines = [json.dumps(item.to_dict(), ensure_ascii=False) for item in folder.items.values()]
         write_atomically(path / ITEMS, "\n".join(lines) + "\n")
         folder.save_run()
@@ -120,6 +120,11 @@ class RunFolder:
     def refuse(self, cell: str, reason: str) -> None:
         """Notes that a cell cannot be measured."""
         self.refused[cell] = reason
+        self.save_run()
+
+    def share_tiles_equally(self, cell: str) -> None:
+        """Notes that a cell shares tokens among tiles by their size, whatever its method does by default."""
+        self.run["equal_tiles"].append(cell)
         self.save_run()
 
     def layout_number(self, layout: Row) -> int:

@@ -181,6 +181,13 @@ def _stand_in(run: Mapping[str, Any]) -> str:
 def _left_out(summary: Mapping[str, Any]) -> list[str]:
     """Cells that were refused, with the reason, and cells that are not done."""
     parts = []
+    if summary["equal_tiles"]:
+        parts.append(
+            _paragraph(
+                "The model writes text between tiles, so these share the budget among them equally instead of as they "
+                f"do by default: {', '.join(summary['equal_tiles'])}."
+            )
+        )
     if summary["refused"]:
         parts += [
             "<h2>Refused</h2>",

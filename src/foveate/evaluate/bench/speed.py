@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from foveate.engine import Engine, SamplingParameters
+from foveate.engine import SamplingParameters
 from foveate.errors import nearest
 from foveate.evaluate.bench.asking import engine_for, resident_bytes, user_turn, visual_budget
 from foveate.evaluate.bench.folder import Row, RunFolder
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CONCURRENCIES = (1, 8, 32)
 REQUESTS, REPEATS, ANSWER = 64, 3, 8
 _FIXED = SamplingParameters(max_tokens=ANSWER, min_tokens=ANSWER, ignore_end=True)
-Asked = Sequence[tuple[str, Image.Image]]
+Asked = dict[str, Any]
 
 
 def cells_named(folder: RunFolder, names: Sequence[str]) -> list[Cell]:
@@ -51,12 +51,13 @@ def run_speed(
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Measures what the folder does not have yet, a row a cell and concurrency; refused cells are passed over."""
-    asked = _questions(folder, requests)
+    pictures = _questions(folder, requests)
     for cell in cells:
         for concurrency in CONCURRENCIES:
             if cell.name in folder.refused or (cell.name, concurrency) in folder.speed:
                 continue
-            passes = [_one_pass(model, cell, concurrency, asked, clock) for _ in range(repeats)]
+            asked = [_request(folder, cell, question, picture) for question, picture in pictures]
+            passes = [_one_pass(model, asked, concurrency, clock) for _ in range(repeats)]
             folder.add_speed(_row(cell, concurrency, passes))
             tell(f"{cell.name}, {concurrency} at once")
 
@@ -64,12 +65,23 @@ def run_speed(
 def _questions(folder: RunFolder, count: int) -> list[tuple[str, Image.Image]]:
     """Evenly from all families; each picture once, so that nothing is found in a cache."""
     items = list(folder.items.values())
-    chosen = items[:: max(1, len(items) // count)][:count]
+    count = min(count, len(items))
+    chosen = [items[place * len(items) // count] for place in range(count)]
     return [(item.turns[0].text, picture) for item in chosen if (picture := item.image()) is not None]
 
 
+def _request(folder: RunFolder, cell: Cell, question: str, picture: Image.Image) -> Asked:
+    """What `add_request` is given."""
+    seen = cell.method != NO_IMAGE
+    return {
+        "prompt": [user_turn(question, with_image=seen)],
+        "images": [picture] if seen else [],
+        "visual": visual_budget(cell, question, folder),
+    }
+
+
 def _one_pass(
-    model: VisionLanguageModel, cell: Cell, concurrency: int, asked: Asked, clock: Callable[[], float]
+    model: VisionLanguageModel, asked: Sequence[Asked], concurrency: int, clock: Callable[[], float]
 ) -> Row:
     """All questions once through a fresh engine."""
     engine = engine_for(model, concurrency, clock)
@@ -77,7 +89,7 @@ def _one_pass(
     began = clock()
     while waiting or under_way:
         while waiting and len(under_way) < concurrency:
-            under_way.add(_add(engine, cell, *waiting.pop()))
+            under_way.add(engine.add_request(parameters=_FIXED, **waiting.pop()))
         for output in engine.step():
             if output.finished:
                 under_way.remove(output.request_id)
@@ -95,16 +107,6 @@ def _one_pass(
         "preemptions": counters.preemptions,
         "resident": resident_bytes(),
     }
-
-
-def _add(engine: Engine, cell: Cell, question: str, picture: Image.Image) -> str:
-    seen = cell.method != NO_IMAGE
-    return engine.add_request(
-        [user_turn(question, with_image=seen)],
-        _FIXED,
-        images=[picture] if seen else [],
-        visual=visual_budget(cell, question),
-    )
 
 
 def _row(cell: Cell, concurrency: int, passes: Sequence[Row]) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def summarise(folder: RunFolder) -> dict[str, Any]:
         },
         "speed": [row for _, row in sorted(folder.speed.items())],
         "refused": folder.refused,
+        "equal_tiles": folder.run["equal_tiles"],
         "unfinished": [
             cell.name for cell in grid.cells if cell not in whole and cell.name not in folder.refused
         ],
