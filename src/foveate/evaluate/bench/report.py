@@ -30,7 +30,7 @@ table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabula
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th { position: sticky; top: 0; background: #f4f4f4; } th:first-child, td:first-child { text-align: left; }
 td.words { text-align: left; white-space: normal; } .scroll { overflow-x: auto; }
-.exhibit { display: flex; flex-wrap: wrap; gap: 1rem; } .exhibit figure { width: 300px; margin: .5rem 0; }
+.exhibit { display: flex; flex-wrap: wrap; gap: 1rem; } .exhibit figure { width: 264px; margin: .5rem 0; }
 .right { color: #0b4f8a; } .wrong { color: #a33c00; } footer { margin-top: 3rem; font-size: 13px; color: #555; }
 """
 
@@ -95,7 +95,7 @@ def page(folder: RunFolder, summary: Mapping[str, Any], shown: Sequence[Exhibit]
         "<h2>Times and memory</h2>",
         _table(tables.costs(summary)),
         _paragraph(
-            f"Medians in milliseconds of {run['clock']}, one request at a time, {run['threads']} thread(s) of "
+            f"Medians in milliseconds of {run['clock']}, one request at a time, threads: {run['threads']}, processor: "
             f"{run['machine'].get('processor', 'an unnamed processor')}. Cache: key-value blocks in use at "
             "their peak. Resident: the whole process so far, weights and libraries included."
         ),
@@ -104,7 +104,10 @@ def page(folder: RunFolder, summary: Mapping[str, Any], shown: Sequence[Exhibit]
         parts += [
             "<h2>Many at once</h2>",
             _table(tables.speed(summary)),
-            _paragraph(f"All requests there from the start; {run['clock']}."),
+            _paragraph(
+                f"As soon as one request ends the next begins; every answer is {summary['speed'][0]['answer_tokens']} "
+                f"tokens long. Medians of whole passes, {run['clock']}."
+            ),
         ]
     parts += [*_left_out(summary), *_gallery(shown, budget), _footer(run)]
     body = "\n".join(part for part in parts if part)
@@ -203,7 +206,10 @@ def _gallery(shown: Sequence[Exhibit], budget: str | None) -> list[str]:
         return []
     parts = [
         "<h2>Where methods disagree</h2>",
-        _paragraph(f"Budget {budget}; bright and framed is what the language model saw."),
+        _paragraph(
+            f"Budget {budget}; bright and framed are the tokens that stayed; methods that merge put "
+            "what they drop into these."
+        ),
     ]
     for exhibit in shown:
         question = exhibit.item.turns[0]

@@ -61,7 +61,9 @@ def summarise(folder: RunFolder) -> dict[str, Any]:
             )
             for budget in grid.budgets
         },
-        "speed": [row for _, row in sorted(folder.speed.items())],
+        "speed": [
+            row for cell in grid.cells for (name, _), row in sorted(folder.speed.items()) if name == cell.name
+        ],
         "refused": folder.refused,
         "equal_tiles": folder.run["equal_tiles"],
         "unfinished": [
