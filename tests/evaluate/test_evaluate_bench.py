@@ -195,6 +195,15 @@ def test_refused_methods_are_named_and_a_pooled_raster_stands_in(tmp_path):
     }
 
 
+def test_what_the_engine_does_not_serve_is_refused_with_its_own_reason(nano, tmp_path):
+    grid = make_grid("smoke", methods=["fastv", "evs"], budgets=["25%"], families=["count"], items=1)
+    folder = start(nano, tmp_path, grid)
+    run_cells(nano, folder)
+    assert set(folder.refused) == {"fastv@25%", "evs@25%"}
+    assert "language model" in folder.refused["fastv@25%"]
+    assert "video" in folder.refused["evs@25%"]
+
+
 def test_where_text_stands_between_tiles_they_share_equally_and_the_run_says_so(tmp_path):
     model = load(build_tiny("smolvlm", tmp_path / "model"))
     grid = Grid(methods=("random", "average_pool"), budgets=("50%",), families=("existence",), items=1)

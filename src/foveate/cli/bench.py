@@ -71,7 +71,7 @@ def run(
         typer.Option("--speed", help="Also 1, 8 and 32 at once, in these cells: fastervlm@10%,..."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the run; else bench-SUITE here.")
+        Path | None, typer.Option("--output", "-o", help="Folder of the run; else runs/bench-SUITE.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     as_json: Json = False,
@@ -96,7 +96,7 @@ def run(
     from foveate.models import load
 
     require_plots()
-    place = Path(f"bench-{suite}") if output is None else output
+    place = Path("runs") / f"bench-{suite}" if output is None else output
     words: dict[str, object] = {
         "--suite": suite,
         "--methods": methods,

@@ -20,7 +20,7 @@ from foveate.evaluate.bench.folder import Row, RunFolder
 from foveate.evaluate.bench.grid import FULL, NO_IMAGE, Cell
 from foveate.evaluate.bench.items import Item
 from foveate.evaluate.nano import outcome
-from foveate.reduce.registry import get_reducer
+from foveate.reduce.registry import get_reducer, reducer_class
 
 if TYPE_CHECKING:
     from foveate.engine import RequestStatistics
@@ -45,11 +45,7 @@ def engine_for(model: VisionLanguageModel, concurrency: int, clock: Callable[[],
 
 
 def visual_budget(cell: Cell, question: str, folder: RunFolder) -> VisualBudget | None:
-    """What a request of this cell asks for; None for the two ends.
-
-    Raises:
-        ReductionError: tiles must share the budget equally, and the method cannot.
-    """
+    """What a request of this cell asks for; None for the two ends."""
     if cell.method in (FULL, NO_IMAGE):
         return None
     equally = cell.name in folder.run["equal_tiles"]
@@ -92,10 +88,17 @@ class Asking:
         try:
             return self._turns(item, picture, folder)
         except RequestError:
-            if self.cell.method in (FULL, NO_IMAGE) or self.cell.name in folder.run["equal_tiles"]:
+            if self.cell.name in folder.run["equal_tiles"] or not self._could_share_equally():
                 raise
         folder.share_tiles_equally(self.cell.name)
         return self._turns(item, picture, folder)
+
+    def _could_share_equally(self) -> bool:
+        """Whether equal shares are another way for this method."""
+        if self.cell.method in (FULL, NO_IMAGE):
+            return False
+        kind = reducer_class(self.cell.method)
+        return kind.default_tiles != "uniform" and "uniform" in kind.tile_rules
 
     def _turns(self, item: Item, picture: Image.Image, folder: RunFolder) -> list[Row]:
         rows: list[Row] = []

@@ -18,6 +18,7 @@ FULL, NO_IMAGE = "full", "no image"
 # Any method must be read beside these two at its own budget: chance, and what needs no method at all.
 RANDOM, DOWNSAMPLE = "random", "downsample"
 STAND_IN = "average_pool"  # for downsampling, where a tower takes tiles of one size
+_STAGES = ("input", "before the language model")  # of methods for single pictures that the engine serves
 STRETCH, SEEDS = 10_000, 8  # pictures of a family that belong to one seed, and how many seeds there are
 
 
@@ -98,7 +99,7 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A grid by name; no methods or families means all of them."""
+    """A grid by name; no families means all of them, no methods all for single pictures that the engine serves."""
 
     methods: tuple[str, ...]
     budgets: tuple[str, ...]
@@ -139,7 +140,8 @@ def make_grid(
     if suite not in SUITES:
         raise BenchError(f"There is no suite {suite!r}", fix=nearest(suite, SUITES))
     base = SUITES[suite]
-    wanted = _unique(methods or base.methods or [info.name for info in list_reducers()])
+    stills = [info.name for info in list_reducers() if info.stage in _STAGES]
+    wanted = _unique(methods or base.methods or stills)
     for name in wanted:
         find(name)
     named = _unique(families or base.families or FAMILIES)

@@ -194,11 +194,19 @@ def _left_out(summary: Mapping[str, Any]) -> list[str]:
     if summary["refused"]:
         parts += [
             "<h2>Refused</h2>",
-            _table((("cell", "reason"), list(summary["refused"].items())), words=True),
+            _table((("cells", "reason"), _by_reason(summary["refused"])), words=True),
         ]
     if summary["unfinished"]:
         parts += ["<h2>Not finished</h2>", _paragraph(", ".join(summary["unfinished"]))]
     return parts
+
+
+def _by_reason(refused: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """A row a reason: a method is refused at every budget alike."""
+    cells: dict[str, list[str]] = {}
+    for cell, reason in refused.items():
+        cells.setdefault(reason, []).append(cell)
+    return [(", ".join(names), reason) for reason, names in cells.items()]
 
 
 def _gallery(shown: Sequence[Exhibit], budget: str | None) -> list[str]:
