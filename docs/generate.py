@@ -19,7 +19,7 @@ from sections import claims, engine, models, serve, training  # noqa: E402
 from foveate.cli.reference import section as command_section  # noqa: E402
 from foveate.cli.verbs import VERBS  # noqa: E402
 from foveate.media import limits_table  # noqa: E402
-from foveate.reduce.table import families_table, methods_table, video_table  # noqa: E402
+from foveate.reduce.table import families_table, language_table, methods_table, video_table  # noqa: E402
 
 SECTION = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SECTIONS: dict[str, Callable[[], str]] = {
@@ -30,6 +30,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     **training.SECTIONS,
     "limits": limits_table,
     "reduce-families": families_table,
+    "reduce-language": language_table,
     "reduce-methods": methods_table,
     "reduce-video": video_table,
 }

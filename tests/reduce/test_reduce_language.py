@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,13 +17,16 @@ from made import raster
 
 from foveate.errors import ReductionError
 from foveate.models.attention import KeyValueCache
-from foveate.reduce import get_reducer, list_reducers
+from foveate.reduce import get_reducer, list_reducers, reducer
+from foveate.reduce import registry as registry_module
 from foveate.reduce.language.attention import attention_rows, unrotated
+from foveate.reduce.language.base import LanguageReducer
 from foveate.reduce.language.rows import LANGUAGE_METHODS
 from foveate.reduce.language.schedule import cut_layers, schedule
 from foveate.reduce.language.sparsevlm import clusters, pool_size, survivors
 from foveate.reduce.language.view import View
 from foveate.reduce.registry import METHODS, methods_for, reducer_class
+from foveate.reduce.tokens import Choice
 
 NAMES = [info.name for info in LANGUAGE_METHODS]
 HEADS, GROUPS, WIDTH, HIDDEN = 4, 2, 6, 10
@@ -246,6 +250,29 @@ def test_features_cannot_be_reduced_by_a_method_of_the_language_model() -> None:
     fake = SimpleNamespace(ref="here", family="fake", salience_kind="cls", resizes=True, plain_decoder=False)
     with pytest.raises(ReductionError, match=r"sliding windows.*Use fastervlm"):
         method.check(fake)
+
+
+def test_a_method_of_a_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What every method of this kind needs is asked for though the class declares nothing."""
+    monkeypatch.setattr(registry_module, "_own", {})
+    monkeypatch.setattr(registry_module, "_own_classes", {})
+
+    @reducer("first_ones", paper="none: an example")
+    class FirstOnes(LanguageReducer):
+        cut_shares = (Fraction(1, 2),)
+
+        def choose_inside(self, view: View, k: int) -> Choice:
+            return Choice(kept=torch.arange(k)[None])
+
+    method = get_reducer("first_ones", counting="final")
+    assert isinstance(method, FirstOnes) and cuts_of("first_ones", 9, 6, 4) == [(2, 3)]
+    fake = SimpleNamespace(ref="here", family="fake", salience_kind="cls", resizes=True, plain_decoder=False)
+    with pytest.raises(ReductionError, match="sliding windows"):
+        method.check(fake)
+    plan = method.plan(raster(3, 3), 4)
+    assert method.cache_key(plan, question="one") != method.cache_key(plan, question="other")
+    with pytest.raises(ReductionError, match="overrides choose"):
+        type("Broken", (LanguageReducer,), {"choose": lambda self: None})
 
 
 def test_a_cache_forgets_rows_and_goes_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -199,6 +200,20 @@ def test_fovea_nano_answers_and_says_what_each_layer_kept(nano: tuple[Any, Any])
         assert reduced.layers.mean <= 72 or name == "vscan_stage2"
         if name in expected:
             assert list(read) == expected[name]
+    first = reduce_prompt(model, prompt, None, get_reducer("vscan"), 24)
+    both = reduce_further(model, first, get_reducer("vscan_stage2"), 16)
+    check_against_slow_run(model, theirs, both, "vscan_stage2", [first.keep_maps[0].kept.tolist()])
+    assert both.layers.read == ((24, 24, 24, 8, 8, 8),) and both.layers.mean == 16
+
+
+def test_the_documented_example_runs(nano: tuple[Any, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reduction.md").read_text(encoding="utf-8")
+    [block] = [one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "layers.read" in one]
+    message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "is there a star?"}]}
+    prompt = nano[0].prepare([message], images=[tiny.picture(90, 80, 3)])
+    names = {"model": nano[0], "prompt": prompt}
+    exec(f"from foveate.reduce import generate_reduced, get_reducer, reduce_prompt\n{block}", names)
+    assert names["answer"] and capsys.readouterr().out == "(144, 57, 57, 57, 57, 57) 57\n"
 
 
 @pytest.mark.parametrize("family", CUT)

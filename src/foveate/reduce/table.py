@@ -9,13 +9,15 @@ from collections.abc import Iterable
 
 from foveate.models.registry import CLS_ROW, FAMILIES, FamilyInfo
 from foveate.reduce.info import ReducerInfo
+from foveate.reduce.language.rows import LANGUAGE_METHODS
 from foveate.reduce.registry import METHODS
 from foveate.reduce.video.rows import VIDEO_METHODS
 
 
 def supported(method: ReducerInfo, family: FamilyInfo) -> str:
     """Why a method does not work on a family; empty if it does."""
-    return method.needs.missing("cls" if family.salience == CLS_ROW else "column", family.resizes)
+    salience = "cls" if family.salience == CLS_ROW else "column"
+    return method.needs.missing(salience, family.resizes, plain_decoder=family.plain_decoder)
 
 
 def methods_table() -> str:
@@ -26,6 +28,11 @@ def methods_table() -> str:
 def video_table() -> str:
     """The same of the methods over frames."""
     return _rows(VIDEO_METHODS)
+
+
+def language_table() -> str:
+    """The same of the methods inside the language model."""
+    return _rows(LANGUAGE_METHODS)
 
 
 def _rows(infos: Iterable[ReducerInfo]) -> str:
@@ -45,7 +52,7 @@ def families_table() -> str:
         "| method | " + " | ".join(family.name for family in FAMILIES) + " |",
         "|---|" + "---|" * len(FAMILIES),
     ]
-    for info in (*METHODS, *VIDEO_METHODS):
+    for info in (*METHODS, *VIDEO_METHODS, *LANGUAGE_METHODS):
         cells = []
         for family in FAMILIES:
             reason = supported(info, family)

@@ -7,7 +7,7 @@ Knows no prompt.
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar, Literal, final
 
@@ -17,6 +17,7 @@ from foveate.errors import ReductionError
 from foveate.reduce.base import Reducer, ReducerConfig, TileRule, require
 from foveate.reduce.language.schedule import Counting, Cut, cut_layers, schedule
 from foveate.reduce.language.view import View
+from foveate.reduce.needs import Needs
 from foveate.reduce.tokens import Choice, Tokens
 
 STAGE = "language"
@@ -74,6 +75,12 @@ class LanguageReducer(Reducer):
             salience: [N], where the method declares that it reads it.
         """
         return None
+
+    @property
+    def required(self) -> Needs:
+        """As declared, and what every such method needs: a plain decoder, and caches that tell questions apart."""
+        needs = super().required
+        return replace(needs, question=True, language=needs.language or "layers")
 
     @final
     def choose(self, tokens: Tokens, k: int) -> Choice:
