@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/foveate chat examples/shapes.png "How many objects are there?"
+	$(BIN)/python examples/demo.py
 
 test: lint unit
 
