@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 
 import numpy as np
 import pytest
@@ -10,14 +11,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import raster, stacked, tiled
+from PIL import Image
 from video_references import VIDEO_REFERENCES
 
 from foveate.errors import ReductionError
 from foveate.models.records import MediaFeatures, VisualGrid
 from foveate.reduce import KeepMap, get_reducer, list_reducers
 from foveate.reduce.layout import layout_of
+from foveate.reduce.overlay import draw_overlay
 from foveate.reduce.registry import methods_for, reducer_class
+from foveate.reduce.video.holitom import savings, scenes_of
 from foveate.reduce.video.joining import frame_maps, join_frames, split_frames, video_grid
+from foveate.reduce.video.prunevid import contiguous
 from foveate.reduce.video.rows import VIDEO_METHODS
 
 NAMES = [info.name for info in VIDEO_METHODS]
@@ -228,8 +233,91 @@ def test_methods_for_stills_take_a_video_frame_by_frame(name: str) -> None:
     assert [part.count for part in frame_maps(keep, raster(4, 4))] == [4] * 6
 
 
+def test_a_video_is_drawn_frame_by_frame() -> None:
+    grid = raster(4, 4)
+    item = video(grid, 3, 0)
+    keep = get_reducer("vidcom2").select(item, get_reducer("vidcom2").plan(item.grid, 10))
+    picture = Image.new("RGB", (64, 64), (200, 40, 40))
+    with pytest.raises(ReductionError, match="keep-map of 3 frames"):
+        draw_overlay(picture, keep)
+    drawn = [draw_overlay(picture, part).tobytes() for part in frame_maps(keep, grid)]
+    assert len(set(drawn)) == 3
+
+
+def test_scenes_are_the_ones_that_save_most() -> None:
+    """Against every way to cut seven frames."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        alike = torch.rand(6, 5, generator=generator) < 0.7
+        [saved] = savings(alike[None]).tolist()
+        best = 0
+        for cuts in itertools.product((False, True), repeat=6):
+            starts = [0, *(gap + 1 for gap in range(6) if cuts[gap])]
+            worth = 0
+            for first, end in zip(starts, [*starts[1:], 7], strict=True):
+                still = sum(all(alike[gap, place] for gap in range(first, end - 1)) for place in range(5))
+                worth += still * (end - first - 1)
+            best = max(best, worth)
+        lengths = scenes_of(saved)
+        starts = [sum(lengths[:index]) for index in range(len(lengths))]
+        assert sum(lengths) == 7
+        assert sum(saved[s][s + length - 1] for s, length in zip(starts, lengths, strict=True)) == best
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=20))
+def test_every_cluster_of_frames_becomes_one_scene(labels: list[int]) -> None:
+    lengths = contiguous(labels)
+    assert sum(lengths) == len(labels)
+    assert len(lengths) == len(set(labels))
+    assert min(lengths) >= 1
+
+
+def test_frames_between_join_the_longer_neighbour() -> None:
+    assert contiguous([0, 0, 0, 1, 0, 2, 2]) == [3, 1, 3], (
+        "the second 0 stands between runs of 1 and 2 frames"
+    )
+    assert contiguous([0, 1, 1, 0, 0]) == [3, 2], "the first 0 has one neighbour"
+    assert contiguous([1, 1, 0, 1, 1]) == [2, 3], "of equal runs the first stays"
+
+
+def test_still_places_are_taken_apart_when_more_tokens_are_asked_for() -> None:
+    """Two scenes of three equal frames: the pool has 8 tokens, and a budget of 17 leaves three places merged."""
+    scenes = torch.eye(WIDTH)[torch.randperm(8, generator=torch.Generator().manual_seed(0))].reshape(
+        2, 4, WIDTH
+    )
+    items = [
+        MediaFeatures(
+            features=scenes[frame // 3], grid=raster(2, 2), salience=torch.ones(4), digest=str(frame)
+        )
+        for frame in range(6)
+    ]
+    joined, reducer = join_frames(items), get_reducer("holitom")
+    for k, merged in ((8, 8), (17, 3), (18, 3), (19, 2), (23, 0)):
+        keep = reducer.select(joined, reducer.plan(joined.grid, k))
+        used = keep.merge.weights != 0
+        sources = torch.bincount(torch.searchsorted(keep.kept, keep.merge.into[used]), minlength=k)
+        assert sources.tolist().count(3) == merged
+        assert keep.count == k
+
+
+def test_positions_are_the_authors_own() -> None:
+    keeps = {name for name in NAMES if get_reducer(name).position_mode(m_rope=False) == "keep"}
+    assert keeps == {"evs", "vidcom2", "fastvid"}
+
+
 def test_settings_out_of_range_are_refused() -> None:
-    for name, setting in (("dycoke", {"group": 3}), ("dycoke", {"group": 0})):
+    for name, setting in (
+        ("dycoke", {"group": 3}),
+        ("dycoke", {"group": 0}),
+        ("fastvid", {"step": 0}),
+        ("fastvid", {"scenes": 0}),
+        ("fastvid", {"merged": 1.5}),
+        ("fastvid", {"alike": 2}),
+        ("prunevid", {"scenes": -1}),
+        ("prunevid", {"still": 2}),
+        ("holitom", {"still": -2}),
+        ("holitom", {"centre": 2}),
+    ):
         with pytest.raises(ReductionError):
             get_reducer(name, **setting)
     with pytest.raises(ReductionError, match="cannot share tiles"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
+from foveate.errors import ReductionError
 from foveate.reduce.layout import TokenLayout, layout_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,15 @@ def draw_overlay(
         picture: as it was given to the model.
         cropped: whether the processor cuts the picture's middle to its own proportions instead of squeezing it.
         caption: a line below; counts and method where it is empty.
+
+    Raises:
+        ReductionError: the keep-map is of the frames of a video, which are many pictures.
     """
+    if keep.grid.frames > 1:
+        raise ReductionError(
+            f"A keep-map of {keep.grid.frames} frames cannot be drawn over one picture",
+            fix="Draw each frame with its part: foveate.reduce.video.joining.frame_maps(keep, grid of a frame).",
+        )
     layout = layout_of(keep.grid)
     size = (keep.grid.pixel_width, keep.grid.pixel_height)
     seen = picture.convert("RGB")
