@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from foveate.cli.arguments import EMBEDDED_MODEL
+from foveate.cli.chat import DataType, Quantisation, load_model
 from foveate.cli.failures import as_dict
 from foveate.cli.progress import progress_bar
 from foveate.cli.terminal import note, table
@@ -70,6 +72,12 @@ def run(
         str | None,
         typer.Option("--speed", help="Also 1, 8 and 32 at once, in these cells: fastervlm@10%,..."),
     ] = None,
+    dtype: Annotated[DataType, typer.Option("--dtype", help="Number format of the weights.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    quantise: Annotated[
+        Quantisation | None,
+        typer.Option("--quantise", help="Keep the language model's weights in 8 or 4 bits."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the run; else runs/bench-SUITE.")
     ] = None,
@@ -93,31 +101,22 @@ def run(
     from foveate.evaluate.bench.report import require_plots, write_report
     from foveate.evaluate.bench.runner import begin, choose_clock, run_cells
     from foveate.evaluate.bench.speed import cells_named, run_speed
-    from foveate.models import load
 
     require_plots()
     place = Path("runs") / f"bench-{suite}" if output is None else output
-    words: dict[str, object] = {
-        "--suite": suite,
-        "--methods": methods,
-        "--budgets": budgets,
-        "--families": families,
+    asked = {
+        "suite": suite,
+        **{"methods": methods, "budgets": budgets, "families": families, "items": items, "turns": turns},
+        **{"difficulty": difficulty, "seed": seed, "speed": speed},
+        **{"dtype": dtype, "device": device, "quantise": quantise},
     }
-    words |= {
-        "--items": items,
-        "--turns": turns,
-        "--difficulty": difficulty,
-        "--seed": seed,
-        "--speed": speed,
-    }
-    given = [part for flag, value in words.items() if value is not None for part in (flag, str(value))]
-    loaded = load(model)
+    loaded = load_model(model or EMBEDDED_MODEL, dtype=dtype, device=device, quantise=quantise)
     folder = begin(
         loaded,
         grid,
         place,
         machine=facts(),
-        command=shlex.join(["foveate", "bench", *([] if model is None else [model]), *given]),
+        command=_command(model, asked),
         resume=resume,
     )
     fast = [] if speed is None else cells_named(folder, _words(speed))
@@ -177,6 +176,13 @@ def plan(
             f"error = {law['scale']:.3g} N^-{law['alpha']:.3f} T^-{law['beta']:.3f} + {law['floor']:.3g}, "
             f"N in billions, T all tokens; off by {100 * law['rmse']:.1f} points"
         )
+
+
+def _command(model: str | None, asked: dict[str, object]) -> str:
+    """What to type for the same run; of a model's folder the name alone, for the command is published."""
+    named = [] if model is None else [Path(model).name if Path(model).is_dir() else model]
+    given = [(f"--{name}", str(value)) for name, value in asked.items() if value not in (None, "auto")]
+    return shlex.join(["foveate", "bench", *named, *(word for pair in given for word in pair)])
 
 
 def _words(text: str | None) -> list[str]:

@@ -91,24 +91,7 @@ def page(folder: RunFolder, summary: Mapping[str, Any], shown: Sequence[Exhibit]
                 "model's own first answer. The picture is not encoded again."
             ),
         ]
-    parts += [
-        "<h2>Times and memory</h2>",
-        _table(tables.costs(summary)),
-        _paragraph(
-            f"Medians in milliseconds of {run['clock']}, one request at a time, threads: {run['threads']}, processor: "
-            f"{run['machine'].get('processor', 'an unnamed processor')}. Cache: key-value blocks in use at "
-            "their peak. Resident: the whole process so far, weights and libraries included."
-        ),
-    ]
-    if summary["speed"]:
-        parts += [
-            "<h2>Many at once</h2>",
-            _table(tables.speed(summary)),
-            _paragraph(
-                f"As soon as one request ends the next begins; every answer is {summary['speed'][0]['answer_tokens']} "
-                f"tokens long. Medians of whole passes, {run['clock']}."
-            ),
-        ]
+    parts += _costs(run, summary)
     parts += [*_left_out(summary), *_gallery(shown, budget), _footer(run)]
     body = "\n".join(part for part in parts if part)
     title = f"foveate bench: {_text(summary['model'])}"
@@ -179,6 +162,29 @@ def _stand_in(run: Mapping[str, Any]) -> str:
     if not run["stands_in"]:
         return ""
     return _paragraph(f"average_pool stands for a smaller picture, because: {run['stands_in']}")
+
+
+def _costs(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    """Times and memory, one request at a time and many at once."""
+    parts = [
+        "<h2>Times and memory</h2>",
+        _table(tables.costs(summary)),
+        _paragraph(
+            f"Medians in milliseconds of {run['clock']}, one request at a time, threads: {run['threads']}, processor: "
+            f"{run['machine'].get('processor', 'an unnamed processor')}. Cache: key-value blocks in use at "
+            "their peak. Resident: the whole process so far, weights and libraries included."
+        ),
+    ]
+    if summary["speed"]:
+        parts += [
+            "<h2>Many at once</h2>",
+            _table(tables.speed(summary)),
+            _paragraph(
+                f"As soon as one request ends the next begins; every answer is {summary['speed'][0]['answer_tokens']} "
+                f"tokens long. Medians of whole passes, {run['clock']}."
+            ),
+        ]
+    return parts
 
 
 def _left_out(summary: Mapping[str, Any]) -> list[str]:

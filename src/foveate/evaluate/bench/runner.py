@@ -6,8 +6,9 @@ they share no cache, so none profits from another. Knows no statistics.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,12 +54,9 @@ def begin(
         stands_in = ""
     except FoveateError as error:
         grid, stands_in = grid.with_stand_in(), str(error)
-    about = {**describe_model(model), "language_parameters": _language_parameters(model)}
-    if resume and (path / RUN).is_file():
-        return _again(RunFolder.open(path), grid, about)
     run = {
         "command": command,
-        "model": about,
+        "model": {**describe_model(model), "language_parameters": _language_parameters(model)},
         "grid": asdict(grid),
         "stands_in": stands_in,  # why the downsampling baseline is pooled features, or ""
         "clock": choose_clock(model)[1],
@@ -68,6 +66,8 @@ def begin(
         "versions": versions(),
         "machine": machine,
     }
+    if resume and (path / RUN).is_file():
+        return _again(RunFolder.open(path), run)
     return RunFolder.create(path, run, make_items(grid))
 
 
@@ -78,25 +78,30 @@ def _language_parameters(model: VisionLanguageModel) -> int:
     return model.parameter_count - outside
 
 
-def _again(folder: RunFolder, grid: Grid, about: dict[str, Any]) -> RunFolder:
-    """The folder, if it holds a run of this very grid and these weights."""
-    kept, asked = asdict(folder.grid), asdict(grid)
+def _again(folder: RunFolder, run: dict[str, Any]) -> RunFolder:
+    """The folder, if it holds a run of this very grid, model and clock: numbers of others do not mix."""
+    kept = {**folder.run["grid"], **_conditions(folder.run)}
+    asked = {**json.loads(json.dumps(run["grid"])), **_conditions(run)}
     different = [
-        f"{name} {kept[name]} there, {asked[name]} asked" for name in asked if kept[name] != asked[name]
+        f"{name} {kept[name]} there, {asked[name]} here" for name in asked if kept[name] != asked[name]
     ]
-    if folder.run["model"]["weights_sha256"] != about["weights_sha256"]:
-        different.append("other weights")
     if different:
         raise BenchError(
             f"The run in {folder.path} is another one",
             why="; ".join(different),
             fix="Ask for the same to go on with it, or name another --output.",
         )
-    now = commit()
+    (now,) = run["commits"]
     if now not in folder.run["commits"]:
         folder.run["commits"].append(now)
         folder.save_run()
     return folder
+
+
+def _conditions(run: Mapping[str, Any]) -> dict[str, Any]:
+    model = run["model"]
+    facts = {name: model[name] for name in ("weights_sha256", "dtype", "quantisation", "device")}
+    return {**facts, "clock": run["clock"], "threads": run["threads"]}
 
 
 def run_cells(
