@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,9 +107,17 @@ def run(
     place = Path("runs") / f"bench-{suite}" if output is None else output
     asked = {
         "suite": suite,
-        **{"methods": methods, "budgets": budgets, "families": families, "items": items, "turns": turns},
-        **{"difficulty": difficulty, "seed": seed, "speed": speed},
-        **{"dtype": dtype, "device": device, "quantise": quantise},
+        "methods": methods,
+        "budgets": budgets,
+        "families": families,
+        "items": items,
+        "turns": turns,
+        "difficulty": difficulty,
+        "seed": seed,
+        "speed": speed,
+        "dtype": dtype,
+        "device": device,
+        "quantise": quantise,
     }
     loaded = load_model(model or EMBEDDED_MODEL, dtype=dtype, device=device, quantise=quantise)
     folder = begin(
@@ -178,7 +187,7 @@ def plan(
         )
 
 
-def _command(model: str | None, asked: dict[str, object]) -> str:
+def _command(model: str | None, asked: Mapping[str, object]) -> str:
     """What to type for the same run; of a model's folder the name alone, for the command is published."""
     named = [] if model is None else [Path(model).name if Path(model).is_dir() else model]
     given = [(f"--{name}", str(value)) for name, value in asked.items() if value not in (None, "auto")]
