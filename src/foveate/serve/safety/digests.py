@@ -32,10 +32,10 @@ class DigestSettings:
     enabled: bool = limit(True, "", "off: every picture is let through")
     min_population: int = limit(100, "answers", "to compare with; before that nothing is an outlier")
     min_observations: int = limit(3, "answers", "with the picture: one long answer says nothing")
-    outlier_spreads: float = limit(4.0, "", "of the logarithm of lengths above the median is an outlier")
-    min_tokens: int = limit(256, "tokens", "a picture whose median answer is shorter is never one")
+    outlier_spreads: float = limit(3.0, "", "of the logarithm of lengths above the median is an outlier")
+    min_tokens: int = limit(128, "tokens", "a picture whose median answer is shorter is never one")
     cap_spreads: float = limit(
-        2.5, "", "above the median, but at least `min_tokens`, is what an outlier may still write"
+        2.0, "", "above the median, but at least `min_tokens`, is what an outlier may still write"
     )
     per_minute: int = limit(
         6, "requests", "a minute with an outlier, by one caller; more are refused for a while"
