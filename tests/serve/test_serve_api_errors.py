@@ -40,9 +40,9 @@ REFUSED: list[tuple[dict[str, Any], str | None, str, str]] = [
     ({"messages": part(type="image", path="/etc/passwd")}, "messages[0].content[0]", "invalid_value", ""),
     (
         {"messages": part(type="image_url", image_url={"url": "data:image/png;base64,AAAA"})},
-        None,
-        "invalid_value",
-        "is not an image",
+        "messages[0].content[0]",
+        "media_type",
+        "not an image",
     ),
     (
         {"messages": [{"role": "user", "content": "word " * 3000}]},

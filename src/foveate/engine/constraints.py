@@ -182,7 +182,18 @@ def _grammar(constraint: OutputConstraint, drops_first_space: bool) -> str:
         return f"{OPTIONS}\nstart: ANSWER\nANSWER: {answer}\n{body}"
     schema = {"type": "object"} if constraint.json_schema is None else constraint.json_schema
     body = f"body: %json {json.dumps({**schema, 'x-guidance': JSON_STYLE})}"
-    start = 'SPACE? body\nSPACE: " "' if drops_first_space else "body"
+    start = "body"
+    if constraint.between is not None:
+        opening, closing = (json.dumps(mark, ensure_ascii=False) for mark in constraint.between)
+        start = f'{opening} "\\n"? body "\\n"? {closing}'
+    if drops_first_space:
+        start = f"SPACE? {start}"
+        body += '\nSPACE: " "'
+    if constraint.or_text and constraint.between is not None:
+        start = f"TEXT | {start}"
+        first = " ?" if drops_first_space else ""
+        pattern = "".join(f"\\x{{{ord(letter):x}}}" for letter in constraint.between[0])
+        body += f"\nTEXT: /(?s:.*)/ & ~/(?s:{first}{pattern}.*)/"
     return f"{OPTIONS}\nstart: {start}\n{body}"
 
 

@@ -37,6 +37,8 @@ class OutputConstraint:
         json_object: any JSON object.
         regex: matches the whole answer (Rust's syntax: no look-around, no back-references; \\d and \\w are ASCII).
         choice: one of these strings.
+        between: (opening, closing): with `json_schema`, what stands around the JSON.
+        or_text: with `between`, the answer may instead be any text that does not begin with the opening.
 
     Raises:
         RequestError: none or several are given, or one of the wrong kind.
@@ -46,6 +48,8 @@ class OutputConstraint:
     json_object: bool = False
     regex: str | None = None
     choice: tuple[str, ...] | None = None
+    between: tuple[str, str] | None = None
+    or_text: bool = False
 
     def __post_init__(self) -> None:
         kinds = ("json_schema", "regex", "choice")
@@ -65,6 +69,12 @@ class OutputConstraint:
             )
 
     def _problem(self) -> str:
+        if self.between is not None and self.json_schema is None:
+            return "only JSON that meets a schema may stand between marks"
+        if self.between is not None and not all(mark and _encodable(mark) for mark in self.between):
+            return "the marks around it must be strings of one or more whole characters"
+        if self.or_text and self.between is None:
+            return "text may take its place only where marks tell the two apart"
         if self.json_schema is not None:
             if not isinstance(self.json_schema, Mapping):
                 return "it must be an object"

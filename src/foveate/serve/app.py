@@ -6,20 +6,24 @@ Owns what is put together. What a route does is in `routes`; how the process sta
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from foveate import __version__
 from foveate.serve import errors
-from foveate.serve.context import Context
+from foveate.serve.context import Context, require_caller
+from foveate.serve.files import FileStore
 from foveate.serve.front import EngineFront
+from foveate.serve.generate import log_flight
+from foveate.serve.metrics import Metrics
 from foveate.serve.middleware import BodyLimit, HostGuard, RequestIds, own_names
-from foveate.serve.pictures import InlineOnly, PictureStore
-from foveate.serve.routes import chat, playground, status
+from foveate.serve.pictures import PictureStore
+from foveate.serve.routes import chat, completions, embeddings, files, playground, responses, status
+from foveate.serve.safety.keys import KeyStore
 from foveate.serve.sampling import SamplingDefaults
 from foveate.serve.settings import ServeSettings
 from foveate.serve.streaming import ClientGone
@@ -27,7 +31,16 @@ from foveate.serve.streaming import ClientGone
 DESCRIPTION = """An OpenAI-compatible server for vision-language models that tells which part of a picture it looked at.
 
 Fields that are not in this schema are refused by name, never ignored."""
-ROUTERS = (chat.router, status.router, playground.router)  # with a key, where the server asks for one
+# With a key, where the server asks for one.
+ROUTERS = (
+    chat.router,
+    completions.router,
+    embeddings.router,
+    files.router,
+    responses.router,
+    status.router,
+    playground.router,
+)
 OPEN_ROUTERS = (status.open_router, playground.open_router)
 # Of a reply that nobody reads; the number is nginx's.
 CLIENT_CLOSED_REQUEST = 499
@@ -39,7 +52,11 @@ def create_app(front: EngineFront, settings: ServeSettings) -> FastAPI:
     Args:
         front: of the model that is served; not started.
         settings: what it lets in.
+
+    Raises:
+        FoveateError: the file of keys or a media setting cannot be used.
     """
+    context = _context(front, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -48,6 +65,7 @@ def create_app(front: EngineFront, settings: ServeSettings) -> FastAPI:
             yield
         finally:
             await front.close()
+            await context.pictures.close()
 
     app = FastAPI(
         title="Foveate",
@@ -59,21 +77,41 @@ def create_app(front: EngineFront, settings: ServeSettings) -> FastAPI:
         generate_unique_id_function=_operation_name,
         responses={"default": {"model": errors.ErrorReply, "description": "An error."}},
     )
-    app.state.context = Context(
-        front=front,
-        settings=settings,
-        pictures=PictureStore(InlineOnly()),
-        defaults=SamplingDefaults.of(front.model),
-        started=int(time.time()),
-    )
+    app.state.context = context
     errors.install(app)
     app.add_exception_handler(ClientGone, _on_client_gone)
-    for router in (*ROUTERS, *OPEN_ROUTERS):
+    for router in ROUTERS:
+        app.include_router(router, dependencies=[Depends(require_caller)])
+    for router in OPEN_ROUTERS:
         app.include_router(router)
     if settings.playground and playground.STATIC.is_dir():
         app.mount("/playground", playground.PageFiles(directory=playground.STATIC), name="playground")
     _add_middleware(app, settings)
     return app
+
+
+def _context(front: EngineFront, settings: ServeSettings) -> Context:
+    store = FileStore(capacity=settings.file_store_bytes, seconds=settings.file_store_seconds)
+    pictures = PictureStore(settings, store)
+    keys = None if settings.api_key_file is None else KeyStore.load(settings.api_key_file)
+
+    def refusals() -> Iterator[tuple[str, str, int]]:
+        yield from pictures.refusals()
+        for caller in keys or ():
+            for reason, count in sorted(caller.refused.items()):
+                yield f"key {caller.name}", reason, count
+
+    front.watch(log_flight)
+    return Context(
+        front=front,
+        settings=settings,
+        pictures=pictures,
+        files=store,
+        defaults=SamplingDefaults.of(front.model),
+        metrics=Metrics(front, refusals),
+        keys=keys,
+        started=int(time.time()),
+    )
 
 
 def _add_middleware(app: FastAPI, settings: ServeSettings) -> None:

@@ -5,6 +5,7 @@ Owns the bundle of engine front, settings and stores, and the dependency that le
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +13,12 @@ from fastapi import Depends, Request
 
 from foveate.errors import nearest
 from foveate.serve.errors import ApiError
+from foveate.serve.files import FileStore
 from foveate.serve.front import EngineFront
+from foveate.serve.metrics import Metrics
 from foveate.serve.pictures import PictureStore
+from foveate.serve.safety.keys import KeyStore
+from foveate.serve.safety.quotas import Caller
 from foveate.serve.sampling import SamplingDefaults
 from foveate.serve.settings import ServeSettings
 
@@ -29,7 +34,12 @@ class Context:
     settings: ServeSettings
     pictures: PictureStore
     defaults: SamplingDefaults
-    started: int = field(default=0)
+    files: FileStore
+    metrics: Metrics
+    keys: KeyStore | None = None
+    started: int = 0
+    # More embeddings at once would only make the engine's steps wait longer.
+    embedding_turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     @property
     def model(self) -> VisionLanguageModel:
@@ -57,6 +67,26 @@ class Context:
             )
         return self.model_name
 
+    def caller_of(self, request: Request) -> Caller | None:
+        """Who sends a request; None where the server asks for no key.
+
+        Raises:
+            ApiError: 401, there is no key or it is not known.
+        """
+        if self.keys is None:
+            return None
+        header = request.headers.get("authorization")
+        caller = self.keys.authenticate(header)
+        if caller is None:
+            self.front.refusals.count("unauthorised")
+            raise ApiError(
+                "The API key is missing" if header is None else "The API key is not known here",
+                fix="Send a key of this server as Authorization: Bearer KEY.",
+                status=401,
+                code="invalid_api_key",
+            )
+        return caller
+
 
 def context_of(request: Request) -> Context:
     """The parts of the server that got the request."""
@@ -66,3 +96,8 @@ def context_of(request: Request) -> Context:
 
 
 Here = Annotated[Context, Depends(context_of)]
+
+
+def require_caller(request: Request, here: Here) -> None:
+    """A dependency: lets nobody in without a key where the server asks for one."""
+    here.caller_of(request)

@@ -17,6 +17,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from foveate.errors import ContextLengthError, FoveateError, MissingExtraError, ReductionError, nearest
+from foveate.serve.safety.policy import MediaRefused
+from foveate.serve.safety.quotas import QuotaRefused
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +81,12 @@ def as_api_error(error: BaseException) -> ApiError:
         return _like(error, param="messages", code="context_length_exceeded")
     if isinstance(error, ReductionError):
         return _like(error, param="visual_budget", code="invalid_visual_budget")
+    if isinstance(error, QuotaRefused):
+        if error.retry_after is None:  # no waiting helps
+            return _like(error, code=error.reason)
+        return _like(error, status=429, code=error.reason, retry_after=error.retry_after)
+    if isinstance(error, MediaRefused):
+        return _like(error, code=f"media_{error.reason}")
     if isinstance(error, FoveateError):
         return _like(error, code="invalid_value")
     return ApiError(

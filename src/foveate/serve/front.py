@@ -35,11 +35,11 @@ class Job:
     """What the engine is to do for one request.
 
     Attributes:
-        messages: for `model.prepare`; pictures as bytes.
+        prompt: messages for `model.prepare`, pictures as bytes; or a prompt that is prepared.
         tenant: requests of different tenants never share cached prefixes.
     """
 
-    messages: Sequence[dict[str, Any]]
+    prompt: Sequence[dict[str, Any]] | Prompt
     parameters: SamplingParameters
     visual: VisualBudget | None = None
     priority: int = 0
@@ -63,6 +63,7 @@ class Flight:
         prompt: as prepared, before any visual token is dropped; None until then.
         began: when it arrived, on `time.perf_counter`.
         first, ended: when its first and its last output came, seconds after `began`; None until then.
+        outcome: how it ended: a finish reason of its last answer, "error", or "abort" where its reader left.
     """
 
     def __init__(self, front: EngineFront) -> None:
@@ -72,6 +73,8 @@ class Flight:
         self.first: float | None = None
         self.ended: float | None = None
         self.prompt: Prompt | None = None
+        self.outcome = "abort"
+        self._cleanups: list[Callable[[Flight], None]] = []
         self._outputs: AsyncIterator[StepOutput] | None = None
         self._held: StepOutput | None = None
         self._closed = False
@@ -95,22 +98,37 @@ class Flight:
         """
         assert self._outputs is not None and self._held is not None, "start comes first"
         held, self._held = self._held, None
+        self._note(held)
         yield held
         async for output in self._outputs:
+            self._note(output)
             yield output
-        self.ended = time.perf_counter() - self.began
+
+    def _note(self, output: StepOutput) -> None:
+        if output.finished and output.finish_reason is not None:
+            self.ended = time.perf_counter() - self.began
+            self.outcome = output.finish_reason
 
     @property
     def statistics(self) -> RequestStatistics:
         """Where its time and tokens went; from the first output on."""
-        found = self._front.statistics(self.id)
+        found = self.known_statistics
         assert found is not None, "the engine remembers what has just run"
         return found
+
+    @property
+    def known_statistics(self) -> RequestStatistics | None:
+        """The same; None before the engine has taken it."""
+        return self._front.statistics(self.id)
 
     @property
     def keep_maps(self) -> tuple[KeepMap | None, ...]:
         """Of each picture; None where all was kept."""
         return self._front.keep_maps(self.id)
+
+    def on_close(self, cleanup: Callable[[Flight], None]) -> None:
+        """Called once when it has left, whatever became of it."""
+        self._cleanups.append(cleanup)
 
     def note_prepared(self, prompt: Prompt) -> None:
         """The prompt before reduction."""
@@ -126,6 +144,8 @@ class Flight:
                 await self._outputs.aclose()  # type: ignore[attr-defined]
         finally:
             self._front.leave(self)
+            for cleanup in self._cleanups:
+                cleanup(self)
 
     async def __aenter__(self) -> Flight:
         return self
@@ -157,8 +177,10 @@ class EngineFront:
         self._on_event, self._workers = on_event, preprocess_workers
         self.capacity = self.config.max_sequences + max_queue
         self.refusals = Refusals()
+        self.restarts = 0
         self._flights: set[Flight] = set()
         self._durations: deque[float] = deque(maxlen=RECENT)
+        self._observers: list[Callable[[Flight], None]] = []
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining = False
@@ -209,6 +231,10 @@ class EngineFront:
         """Requests that have arrived and not left."""
         return len(self._flights)
 
+    def watch(self, observer: Callable[[Flight], None]) -> None:
+        """`observer` is given every flight that has left."""
+        self._observers.append(observer)
+
     def enter(self) -> Flight:
         """A place for one request.
 
@@ -253,6 +279,8 @@ class EngineFront:
             self._durations.append(flight.ended)
         if not self._flights:
             self._empty.set()
+        for observer in self._observers:
+            observer(flight)
 
     async def outputs(self, job: Job, flight: Flight) -> AsyncIterator[StepOutput]:
         """What the engine gives for a job; closing it early aborts.
@@ -262,7 +290,7 @@ class EngineFront:
             ApiError: its step failed, or the server is stopping.
         """
         stream = self.engine.stream(
-            job.messages,
+            job.prompt,
             job.parameters,
             on_prepared=flight.note_prepared,
             request_id=flight.id,
@@ -273,6 +301,7 @@ class EngineFront:
         try:
             async for output in stream:
                 if output.finish_reason in ("abort", "error"):
+                    flight.outcome = "error"
                     raise self._broken(output.finish_reason)
                 yield output
         finally:

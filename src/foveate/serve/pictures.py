@@ -1,54 +1,41 @@
-"""Where the pictures of requests come from: data: URIs, the web, a media folder.
+"""Where the pictures of requests come from: data: URIs, the web, a media folder, uploads.
 
 Owns the choice between the sources. Fetching safely is `safety.fetch`'s work.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator
 
-from foveate.errors import MediaError
-from foveate.media.limits import MediaLimits
-from foveate.media.sources import locate
-
-
-class Fetcher(Protocol):
-    """See `foveate.serve.safety.fetch.MediaFetcher`."""
-
-    async def fetch(self, url: str) -> bytes:
-        """The bytes of a picture; MediaRefused where the policy is against it."""
+from foveate.serve.files import ID_PREFIX, FileStore
+from foveate.serve.safety.fetch import MediaFetcher
+from foveate.serve.safety.policy import MediaPolicy
+from foveate.serve.settings import ServeSettings
 
 
 class PictureStore:
     """Reads what a content part names."""
 
-    def __init__(self, fetcher: Fetcher) -> None:
-        self._fetcher = fetcher
+    def __init__(self, settings: ServeSettings, files: FileStore) -> None:
+        self._files = files
+        self.policy = MediaPolicy(allowed_domains=settings.media_domains, media_folder=settings.media_folder)
+        self._fetcher = MediaFetcher(self.policy)
 
-    async def read(self, source: str) -> bytes:
-        """The bytes of a data: URI or an address.
+    async def read(self, source: str, *, owner: str) -> bytes:
+        """The bytes of a data: URI, an address, or a file that this owner has uploaded.
 
         Raises:
-            FoveateError: refused, or not there.
+            MediaRefused: the policy, the host or the content stands against it.
+            ApiError: there is no such file.
         """
+        if source.startswith(ID_PREFIX):
+            return self._files.get(source, owner=owner).data
         return await self._fetcher.fetch(source)
 
+    def refusals(self) -> Iterator[tuple[str, str, int]]:
+        """("media", reason, count)."""
+        return (("media", reason, count) for reason, count in sorted(self._fetcher.refused.items()))
 
-class InlineOnly:
-    """Pictures that are in the request itself; no address is ever fetched."""
-
-    async def fetch(self, url: str) -> bytes:
-        """The bytes of a data: URI.
-
-        Raises:
-            MediaError: anything else.
-        """
-        if url[:5].lower() != "data:":
-            raise MediaError(
-                "The picture is no data: URI",
-                why="this server fetches nothing",
-                fix="Send its bytes in base64.",
-            )
-        data = locate(url, MediaLimits(), cap="max_bytes", kind="image").data
-        assert data is not None
-        return data
+    async def close(self) -> None:
+        """Ends connections and threads."""
+        await self._fetcher.aclose()

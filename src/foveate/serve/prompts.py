@@ -27,6 +27,7 @@ from foveate.serve.protocol.chat import (
 )
 from foveate.serve.protocol.common import SamplingFields
 from foveate.serve.settings import ServeSettings
+from foveate.serve.tools import call_text, response_text
 
 DETAIL_BUDGETS = {"low": "25%", "high": "full"}
 
@@ -34,8 +35,8 @@ DETAIL_BUDGETS = {"low": "25%", "high": "full"}
 class Pictures(Protocol):
     """Where a picture's bytes come from."""
 
-    async def read(self, source: str) -> bytes:
-        """The bytes of a data: URI, an address or an uploaded file's id.
+    async def read(self, source: str, *, owner: str) -> bytes:
+        """The bytes of a data: URI, an address or the id of a file of this owner.
 
         Raises:
             FoveateError: refused, or not there.
@@ -46,18 +47,31 @@ class Conversation:
     """A request's messages on their way to the engine.
 
     Attributes:
-        messages: for `model.prepare`; each picture is {"type": "image", "image": its source until `load`}.
+        messages: for `model.prepare`; each picture is {"type": "image"}, with its bytes once it is loaded.
         question: the last user's words, for methods that read them.
         details: what the pictures ask for by `detail`.
     """
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(
+        self, messages: Sequence[Message], *, instructions: str = "", root: str = "messages"
+    ) -> None:
+        self._root = root
         self.messages: list[dict[str, Any]] = []
         self.question = ""
         self.details: set[str] = set()
         self._pictures: list[tuple[str, dict[str, Any], str]] = []
         for index, message in enumerate(messages):
             self._add(index, message)
+        if instructions:
+            self._instruct(instructions)
+
+    def _instruct(self, instructions: str) -> None:
+        """Puts them into the first system message, or in front."""
+        first = self.messages[0]
+        if first["role"] == "system":
+            first["content"] = f"{first['content']}\n\n{instructions}"
+        else:
+            self.messages.insert(0, {"role": "system", "content": instructions})
 
     @property
     def pictures(self) -> int:
@@ -70,15 +84,18 @@ class Conversation:
             self.question = _words(message.content)
             if isinstance(content, list):
                 content = [
-                    self._part(f"messages[{index}].content[{at}]", part) for at, part in enumerate(content)
+                    self._part(f"{self._root}[{index}].content[{at}]", part)
+                    for at, part in enumerate(content)
                 ]
             self.messages.append({"role": "user", "content": content})
         elif isinstance(message, SystemMessage):
             self.messages.append({"role": "system", "content": _words(message.content)})
         elif isinstance(message, AssistantMessage):
-            self.messages.append({"role": "assistant", "content": _words(message.content)})
-        else:
-            self.messages.append({"role": "tool", "content": _words(message.content)})
+            calls = call_text(message.tool_calls or ())
+            said = "\n".join(words for words in (_words(message.content), calls) if words)
+            self.messages.append({"role": "assistant", "content": said})
+        else:  # as Qwen's template writes it; few templates know the role
+            self.messages.append({"role": "user", "content": response_text(_words(message.content))})
 
     def _part(self, place: str, part: TextPart | ImagePart | FilePart) -> dict[str, Any]:
         if isinstance(part, TextPart):
@@ -90,7 +107,7 @@ class Conversation:
         self._pictures.append((place, made, source))
         return made
 
-    async def load(self, pictures: Pictures, *, limit: int) -> None:
+    async def load(self, pictures: Pictures, *, limit: int, owner: str) -> None:
         """Fetches every picture, all at once.
 
         Raises:
@@ -104,7 +121,7 @@ class Conversation:
                 param="messages",
                 code="too_many_images",
             )
-        tasks = [asyncio.ensure_future(pictures.read(source)) for _, _, source in self._pictures]
+        tasks = [asyncio.ensure_future(pictures.read(source, owner=owner)) for _, _, source in self._pictures]
         try:
             for (place, made, _), task in zip(self._pictures, tasks, strict=True):
                 try:

@@ -53,6 +53,10 @@ class ServeSettings:
         1024, "Longest answer in tokens where a request does not say.", metavar="N"
     )
     max_images: int = setting(16, "Pictures in one request.", metavar="N")
+    file_store_bytes: int = setting(
+        256 * 2**20, "Uploaded pictures kept in memory; the oldest make room.", metavar="BYTES"
+    )
+    file_store_seconds: int = setting(86_400, "How long one is kept.", metavar="SECONDS")
     max_body_bytes: int = setting(64 * 2**20, "Largest request in bytes.", metavar="BYTES")
     drain_seconds: float = setting(
         30.0, "After SIGTERM, how long requests in flight may go on.", metavar="SECONDS"
@@ -85,6 +89,8 @@ class ServeSettings:
                 f"1 to max_output_tokens ({self.max_output_tokens})",
             ),
             ("max_images", self.max_images >= 0, "0 or more"),
+            ("file_store_bytes", self.file_store_bytes >= 0, "0 or more"),
+            ("file_store_seconds", self.file_store_seconds >= 1, "1 or more"),
             ("max_body_bytes", self.max_body_bytes >= 1024, "1024 or more"),
             ("drain_seconds", 0 <= self.drain_seconds < float("inf"), "0 or more"),
             ("allowed_origins", "*" not in self.allowed_origins, "origins by name: * would let any page in"),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
-from starlette.responses import JSONResponse
+from collections.abc import AsyncIterator
 
-from foveate.serve.context import Context, Here
+from fastapi import APIRouter, Request, Response
+
+from foveate.engine import OutputConstraint
+from foveate.serve.context import Here
 from foveate.serve.errors import ApiError
 from foveate.serve.front import Flight, Job
+from foveate.serve.generate import answer
 from foveate.serve.prompts import Conversation, visual_budget
-from foveate.serve.protocol.chat import ChatReply, ChatRequest
-from foveate.serve.replies import Envelope, chat_events, chat_reply, collect
+from foveate.serve.protocol.chat import ChatReply, ChatRequest, JsonFormat, JsonSchemaFormat, ResponseFormat
+from foveate.serve.replies import Envelope, chat_events, chat_reply
 from foveate.serve.sampling import sampling_parameters
-from foveate.serve.streaming import EventStream, unless_gone
-from foveate.serve.trace import headers_of
+from foveate.serve.tools import Toolbox, toolbox
 
 router = APIRouter()
 
@@ -23,50 +25,69 @@ async def create_chat_completion(body: ChatRequest, request: Request, here: Here
     """Goes on with a conversation about text and pictures; whole, or as server-sent events with `stream`."""
     model_name = here.require_model(body.model)
     _check(body)
-    flight = here.front.enter()
-    try:
-        await unless_gone(request, _start(body, here, flight))
-        envelope = Envelope(
-            model=model_name,
-            kind="chat.completion",
-            prefix="chatcmpl",
-            trace=bool(body.foveate_trace),
-            usage=bool(body.stream_options and body.stream_options.include_usage),
-            logprobs=bool(body.logprobs),
-        )
-        headers = headers_of(flight.statistics)
-        if body.stream:
-            return EventStream(chat_events(here.model, flight, envelope), flight.close, headers)
-        answers = await unless_gone(request, collect(flight))
-        reply = chat_reply(here.model, flight, envelope, answers)
-    except BaseException:
-        await flight.close()
-        raise
-    await flight.close()
-    return JSONResponse(reply, headers=headers)
+    tools = toolbox(body)
+    conversation = Conversation(body.messages, instructions=tools.instructions if tools else "")
+    job = Job(
+        prompt=conversation.messages,
+        parameters=sampling_parameters(
+            body,
+            here.settings,
+            here.defaults,
+            max_tokens=body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens,
+            top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            constraint=_constraint(body, tools),
+        ),
+        visual=visual_budget(
+            body, here.settings, details=conversation.details, question=conversation.question
+        ),
+        priority=body.priority or 0,
+        tenant=body.user or "",
+    )
+    envelope = Envelope(
+        model=model_name,
+        kind="chat.completion",
+        prefix="chatcmpl",
+        trace=bool(body.foveate_trace),
+        usage=bool(body.stream_options and body.stream_options.include_usage),
+        logprobs=bool(body.logprobs),
+        tools=tools is not None,
+    )
+
+    def events(flight: Flight) -> AsyncIterator[bytes]:
+        return chat_events(here.model, flight, envelope)
+
+    return await answer(
+        request,
+        here,
+        job,
+        conversation=conversation,
+        whole=lambda flight, answers: chat_reply(here.model, flight, envelope, answers),
+        events=events if body.stream else None,
+    )
 
 
-async def _start(body: ChatRequest, here: Context, flight: Flight) -> None:
-    """Checks what is cheap to check, then fetches the pictures and waits for the first token."""
-    conversation = Conversation(body.messages)
-    visual = visual_budget(body, here.settings, details=conversation.details, question=conversation.question)
-    parameters = sampling_parameters(
-        body,
-        here.settings,
-        here.defaults,
-        max_tokens=body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens,
-        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-    )
-    await conversation.load(here.pictures, limit=here.settings.max_images)
-    await flight.start(
-        Job(
-            messages=conversation.messages,
-            parameters=parameters,
-            visual=visual,
-            priority=body.priority or 0,
-            tenant=body.user or "",
+def _constraint(body: ChatRequest, tools: Toolbox | None) -> OutputConstraint | None:
+    asked = format_constraint(body.response_format)
+    if tools is None:
+        return asked
+    if asked is not None:
+        raise ApiError(
+            "The request gives both response_format and tools that may be called",
+            why="an answer is held to one form",
+            fix='Set tool_choice to "none", or leave response_format out.',
+            param="response_format",
+            code="invalid_value",
         )
-    )
+    return tools.constraint
+
+
+def format_constraint(asked: ResponseFormat | None) -> OutputConstraint | None:
+    """What a response_format holds the answer to."""
+    if isinstance(asked, JsonFormat):
+        return OutputConstraint(json_object=True)
+    if isinstance(asked, JsonSchemaFormat):
+        return OutputConstraint(json_schema=asked.json_schema.schema_)
+    return None
 
 
 def _check(body: ChatRequest) -> None:

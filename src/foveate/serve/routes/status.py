@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from foveate import __version__
 from foveate.serve.context import Context, Here
@@ -47,6 +48,12 @@ async def ready(here: Here) -> Response:
 async def version() -> dict[str, Any]:
     """Which version of Foveate this is."""
     return {"version": __version__, "name": "foveate"}
+
+
+@open_router.get("/metrics", response_class=PlainTextResponse, tags=["operation"])
+async def metrics(here: Here) -> Response:
+    """Counts and times for Prometheus."""
+    return Response(here.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _card(here: Context) -> dict[str, Any]:
@@ -96,7 +103,10 @@ async def tokenize(body: TokenizeRequest, request: Request, here: Here) -> dict[
                 param="add_special_tokens",
             )
         conversation = Conversation(body.messages or [])
-        await unless_gone(request, conversation.load(here.pictures, limit=here.settings.max_images))
+        caller = here.caller_of(request)
+        owner = "" if caller is None else caller.name
+        load = conversation.load(here.pictures, limit=here.settings.max_images, owner=owner)
+        await unless_gone(request, load)
         prompt = await asyncio.to_thread(here.model.prepare, conversation.messages)
         ids, image_tokens = prompt.token_ids, sum(item.grid.tokens for item in prompt.media)
     strings = [str(one) for one in tokenizer.convert_ids_to_tokens(ids)] if body.return_token_strs else None
