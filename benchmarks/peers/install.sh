@@ -1,10 +1,11 @@
 #!/bin/sh
-# Installs a peer of the engine's benchmark in a virtual environment of its own (Python 3.11, Linux x86-64).
+# Installs a peer of a benchmark in a virtual environment of its own (Python 3.11, Linux x86-64).
 #   sh benchmarks/peers/install.sh vllm FOLDER        2.5 GB, about 5 minutes
 #   sh benchmarks/peers/install.sh openvino FOLDER    2.2 GB, about 3 minutes
+#   sh benchmarks/peers/install.sh transformers FOLDER   1.2 GB, about 2 minutes; for serve.py
 # The CPU build of torch comes first: a plain install of either peer would add gigabytes of CUDA libraries.
 set -e
-test $# -eq 2 || { sed -n '2,4p' "$0"; exit 2; }
+test $# -eq 2 || { sed -n '2,5p' "$0"; exit 2; }
 peer=$1 folder=$2
 python=${PYTHON:-python3}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -32,8 +33,14 @@ END
 openvino)
     $pip openvino-genai==2026.4.1.0 openvino==2026.4.1 optimum-intel==2.2.0 transformers==5.5.4 pillow
     ;;
+transformers)
+    # Without torchvision, pictures are processed by Pillow; with one that does not fit this torch, not at all.
+    $pip 'transformers[serving]==5.23.0' pillow --constraint "$here/../../constraints.txt"
+    echo "$peer is ready: --peer $peer=$folder/bin/python"
+    exit 0
+    ;;
 *)
-    echo "unknown peer $peer: vllm or openvino" >&2
+    echo "unknown peer $peer: vllm, openvino or transformers" >&2
     exit 2
     ;;
 esac
