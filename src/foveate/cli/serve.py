@@ -81,6 +81,7 @@ def command(**given: Any) -> None:
     from foveate.reduce.budget import Budget
     from foveate.reduce.registry import find
     from foveate.serve.process import bind, run_server, url_of
+    from foveate.serve.running import listed
 
     names = {entry.name for entry in dataclasses.fields(ServeSettings)}
     lists = {name for name, value in given.items() if isinstance(value, list)}
@@ -105,8 +106,14 @@ def command(**given: Any) -> None:
                 f"warning: {settings.host} can be reached by others, and no key is asked for; "
                 "give --api-key-file, or --host 127.0.0.1"
             )
-        line = f"Foveate serves {settings.model_name or front.model.ref} at {url_of(listener, settings)}"
-        run_server(front, settings, listener, announce=lambda: print(line, flush=True))
+        url, name = url_of(listener, settings), settings.model_name or str(front.model.ref)
+        with listed(url, name) as show:
+
+            def announce() -> None:
+                print(f"Foveate serves {name} at {url}", flush=True)
+                show()
+
+            run_server(front, settings, listener, announce=announce)
     finally:
         listener.close()
 
