@@ -25,7 +25,8 @@ class ReducerInfo:
         headline: what its authors report, and on what; "" for baselines.
         needs: what it reads, the same as the class declares.
         instead: what to use where a tower cannot serve it, nearest first; unlisted ones follow by needs.
-        stage: where it acts, the same as the class declares; "video": over the frames of a video together.
+        stage: where it acts, the same as the class declares; "video": over the frames of a video together;
+            "language": between the layers of the language model, on the reference path alone.
     """
 
     name: str

@@ -141,7 +141,7 @@ class Prefill:
     def _choose(
         self, index: int, rows: torch.Tensor, kept: int, hidden: torch.Tensor, heard: Heard
     ) -> tuple[torch.Tensor, torch.Tensor | None, Merge | None]:
-        """(ascending rows that stay, scores by prompt index, merge in rows) of one image with tokens at `rows`."""
+        """Of one image with tokens at `rows`: (ascending rows that stay, scores [N] in its grid, merge in rows)."""
         image = self.inside.images[index]
         rows = rows[image.droppable[self.id[self.present[rows]]]]
         if kept == len(rows):
