@@ -8,6 +8,7 @@ picture delays nobody's next token. Knows no HTTP.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +20,21 @@ from foveate.engine.engine import Engine
 from foveate.engine.preprocessing import Preprocessor
 from foveate.engine.request import Completion, RequestError, SamplingParameters, StepOutput
 from foveate.engine.statistics import Listener
+from foveate.errors import FoveateError
 from foveate.models.records import Prompt
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
 
+_log = logging.getLogger(__name__)
 _Item = StepOutput | BaseException
+
+
+class EngineStoppedError(FoveateError):
+    """The engine's loop ended by an error of its own; this engine serves nobody any more."""
+
+    def __init__(self) -> None:
+        super().__init__("The engine has stopped", why="an error in its loop, which the log describes")
 
 
 class AsyncEngine:
@@ -58,6 +68,8 @@ class AsyncEngine:
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._closing = False
+        self._broke = False
+        self._stopped = asyncio.Event()
         self._count = 0
 
     async def __aenter__(self) -> AsyncEngine:
@@ -99,9 +111,13 @@ class AsyncEngine:
             RequestError, PromptError, MediaError: the request cannot be served.
             Exception: what the model raised for this request.
         """
+        if self._broke:
+            raise EngineStoppedError
         if self._closing or self._loop_task is None:
             raise RequestError("The engine is not running", fix="Use it inside `async with`.")
         prompt = await self._prepare(prompt, images, parameters, keywords)
+        if self._broke:
+            raise EngineStoppedError
         if on_prepared is not None:
             on_prepared(prompt)
         request_id = keywords.setdefault("request_id", None) or f"stream-{self._count}"
@@ -176,7 +192,8 @@ class AsyncEngine:
             if admitted.cancelled():
                 return
             if self._closing:
-                admitted.set_exception(RequestError("The engine is closing"))
+                closed = RequestError("The engine is closing")
+                admitted.set_exception(EngineStoppedError() if self._broke else closed)
                 return
             error = await self._in_thread(lambda: self.engine.add_request(prompt, parameters, **keywords))
             if error is None:
@@ -200,7 +217,26 @@ class AsyncEngine:
 
     # -- the loop ----------------------------------------------------------------------------------------
 
+    async def wait_stopped(self) -> None:
+        """Returns when the loop has ended by an error of its own; every stream has raised `EngineStoppedError`."""
+        await self._stopped.wait()
+
     async def _serve(self) -> None:
+        """The loop, and the end of every stream should it break."""
+        try:
+            await self._run()
+        except Exception:  # noqa: BLE001 - whatever it was, nobody may wait for this loop for ever
+            _log.exception("the engine's loop broke with %d requests in it", len(self._streams))
+            self._closing = self._broke = True
+            streams, self._streams = self._streams, {}
+            for queue in streams.values():
+                queue.put_nowait(EngineStoppedError())
+            arrivals, self._arrivals = self._arrivals, []
+            for arrive in arrivals:
+                await arrive()  # refused
+            self._stopped.set()
+
+    async def _run(self) -> None:
         while True:
             self._wake.clear()
             await self._hand_over()
@@ -223,9 +259,8 @@ class AsyncEngine:
         return done.exception()
 
     async def _hand_over(self) -> None:
-        arrivals, self._arrivals = self._arrivals, []
-        for arrive in arrivals:
-            await arrive()
+        for _ in range(len(self._arrivals)):  # one by one: none is lost should another break the loop
+            await self._arrivals.pop(0)()
         aborts, self._aborts = self._aborts, []
         for request_id in aborts:
             self.engine.abort(request_id)

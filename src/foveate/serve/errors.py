@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from foveate.engine.async_engine import EngineStoppedError
 from foveate.errors import ContextLengthError, FoveateError, MissingExtraError, ReductionError, nearest
 from foveate.serve.safety.policy import MediaRefused
 from foveate.serve.safety.quotas import QuotaRefused
@@ -75,6 +76,8 @@ def as_api_error(error: BaseException) -> ApiError:
     """What a client is told of an exception; of unexpected ones, nothing but that they happened."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, EngineStoppedError):
+        return _like(error, status=503, code="engine_failed", retry_after=1.0)
     if isinstance(error, MissingExtraError):
         return _like(error, status=501, code="not_installed")
     if isinstance(error, ContextLengthError):

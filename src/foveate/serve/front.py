@@ -7,43 +7,29 @@ JSON: routes read `Flight`.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from foveate.engine import AsyncEngine, EngineConfig, SamplingParameters, StepOutput, VisualBudget
+from foveate.engine import AsyncEngine, EngineConfig, EngineStatistics, StepOutput
+from foveate.engine.async_engine import EngineStoppedError
 from foveate.serve.errors import ApiError
+from foveate.serve.flights import Flight
+from foveate.serve.jobs import Job
+from foveate.serve.recovery import TRIES, Continuation, can_go_on
 
 if TYPE_CHECKING:
     from foveate.engine import Event, RequestStatistics
     from foveate.models.base import VisionLanguageModel
-    from foveate.models.records import Prompt
     from foveate.reduce.keep_map import KeepMap
 
 _log = logging.getLogger(__name__)
-_numbers = itertools.count(1)
+RESTART_SECONDS = 120  # how long a request waits for a new engine
+LONGEST_PAUSE = 30.0  # seconds between two starts of an engine that breaks again and again
 RECENT = 64  # requests whose durations tell how long a busy server stays busy
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What the engine is to do for one request.
-
-    Attributes:
-        prompt: messages for `model.prepare`, pictures as bytes; or a prompt that is prepared.
-        tenant: requests of different tenants never share cached prefixes.
-    """
-
-    prompt: Sequence[dict[str, Any]] | Prompt
-    parameters: SamplingParameters
-    visual: VisualBudget | None = None
-    priority: int = 0
-    tenant: str = ""
 
 
 @dataclass(kw_only=True)
@@ -54,106 +40,6 @@ class Refusals:
 
     def count(self, reason: str) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + 1
-
-
-class Flight:
-    """One request from arrival to end; `async with front.enter() as flight`, or `close` it.
-
-    Attributes:
-        prompt: as prepared, before any visual token is dropped; None until then.
-        began: when it arrived, on `time.perf_counter`.
-        first, ended: when its first and its last output came, seconds after `began`; None until then.
-        outcome: how it ended: a finish reason of its last answer, "error", or "abort" where its reader left.
-    """
-
-    def __init__(self, front: EngineFront) -> None:
-        self._front = front
-        self.id = f"flight-{next(_numbers)}"
-        self.began = time.perf_counter()
-        self.first: float | None = None
-        self.ended: float | None = None
-        self.prompt: Prompt | None = None
-        self.outcome = "abort"
-        self._cleanups: list[Callable[[Flight], None]] = []
-        self._outputs: AsyncIterator[StepOutput] | None = None
-        self._held: StepOutput | None = None
-        self._closed = False
-
-    async def start(self, job: Job) -> None:
-        """Hands the job to the engine and waits for the first output, so that a refusal comes before any reply.
-
-        Raises:
-            FoveateError: the engine refuses it.
-            ApiError: it failed, or the server is stopping.
-        """
-        self._outputs = self._front.outputs(job, self)
-        self._held = await anext(self._outputs)
-        self.first = time.perf_counter() - self.began
-
-    async def outputs(self) -> AsyncIterator[StepOutput]:
-        """Every output, the first included.
-
-        Raises:
-            ApiError: the engine failed on the way.
-        """
-        assert self._outputs is not None and self._held is not None, "start comes first"
-        held, self._held = self._held, None
-        self._note(held)
-        yield held
-        async for output in self._outputs:
-            self._note(output)
-            yield output
-
-    def _note(self, output: StepOutput) -> None:
-        if output.finished and output.finish_reason is not None:
-            self.ended = time.perf_counter() - self.began
-            self.outcome = output.finish_reason
-
-    @property
-    def statistics(self) -> RequestStatistics:
-        """Where its time and tokens went; from the first output on."""
-        found = self.known_statistics
-        assert found is not None, "the engine remembers what has just run"
-        return found
-
-    @property
-    def known_statistics(self) -> RequestStatistics | None:
-        """The same; None before the engine has taken it."""
-        return self._front.statistics(self.id)
-
-    @property
-    def keep_maps(self) -> tuple[KeepMap | None, ...]:
-        """Of each picture; None where all was kept."""
-        return self._front.keep_maps(self.id)
-
-    def on_close(self, cleanup: Callable[[Flight], None]) -> None:
-        """Called once when it has left, whatever became of it."""
-        self._cleanups.append(cleanup)
-
-    def note_prepared(self, prompt: Prompt) -> None:
-        """The prompt before reduction."""
-        self.prompt = prompt
-
-    async def close(self) -> None:
-        """Aborts it if it has not ended, and gives its place back; again is harmless."""
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            if self._outputs is not None:
-                await self._outputs.aclose()  # type: ignore[attr-defined]
-        finally:
-            self._front.leave(self)
-            for cleanup in self._cleanups:
-                cleanup(self)
-
-    async def __aenter__(self) -> Flight:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
 
 class EngineFront:
@@ -184,7 +70,10 @@ class EngineFront:
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining = False
-        self.engine = self._make_engine()
+        self._running = asyncio.Event()
+        self._supervisor: asyncio.Task[None] | None = None
+        self._pause = 0.0
+        self._engine: AsyncEngine | None = self._make_engine()
 
     def _make_engine(self) -> AsyncEngine:
         return AsyncEngine(
@@ -198,8 +87,38 @@ class EngineFront:
     # -- life ----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Runs the engine's loop."""
+        """Runs the engine's loop, and a new one should it break."""
         await self.engine.__aenter__()
+        self._running.set()
+        self._supervisor = asyncio.create_task(self._supervise(), name="foveate supervisor")
+
+    async def _supervise(self) -> None:
+        while True:
+            began = time.monotonic()
+            await self.engine.wait_stopped()
+            self._running.clear()
+            self.restarts += 1
+            await self.engine.close()
+            # At once the first time; an engine that breaks as soon as it runs is given longer and longer pauses.
+            lived = time.monotonic() - began
+            self._pause = 0.0 if lived > LONGEST_PAUSE else min(LONGEST_PAUSE, 2 * self._pause + 0.1)
+            _log.error("the engine broke after %.0f s; a new one starts in %.1f s", lived, self._pause)
+            await asyncio.sleep(self._pause)
+            self._engine = None  # its caches are freed before those of the new one are planned
+            self._engine = await asyncio.to_thread(self._make_engine)
+            await self._engine.__aenter__()
+            self._running.set()
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The one that runs now.
+
+        Raises:
+            EngineStoppedError: it broke, and the next one is not there yet.
+        """
+        if self._engine is None:
+            raise EngineStoppedError
+        return self._engine
 
     async def drain(self, seconds: float) -> bool:
         """Lets nobody in any more, and waits for those inside; False if some are left after that time."""
@@ -217,12 +136,18 @@ class EngineFront:
     async def close(self) -> None:
         """Ends what is in flight and stops the engine."""
         self._draining = True
-        await self.engine.close()
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        if self._engine is not None:
+            await self._engine.close()
 
     @property
     def not_ready(self) -> str:
         """Why it takes no requests now; empty if it does."""
-        return "the server is stopping" if self._draining else ""
+        if self._draining:
+            return "the server is stopping"
+        return "" if self._running.is_set() else "the engine is starting"
 
     # -- requests ------------------------------------------------------------------------------------------
 
@@ -283,16 +208,39 @@ class EngineFront:
             observer(flight)
 
     async def outputs(self, job: Job, flight: Flight) -> AsyncIterator[StepOutput]:
-        """What the engine gives for a job; closing it early aborts.
+        """What the engine gives for a job, and a new engine should one break; closing it early aborts.
 
         Raises:
             FoveateError: the engine refuses it.
-            ApiError: its step failed, or the server is stopping.
+            ApiError: its step failed, the server is stopping, or an engine broke and the answer cannot go on.
         """
+        written: list[int] = []
+        read: Callable[[StepOutput], StepOutput] = _as_it_is
+        current = job
+        for attempt in range(TRIES + 1):
+            engine = self._engine
+            try:
+                async for output in self._outputs_once(current, flight):
+                    written += output.token_ids
+                    yield read(output)
+                return
+            except EngineStoppedError as error:
+                if self._engine is engine:
+                    self._running.clear()  # the supervisor may learn of it only after this
+                if attempt == TRIES or not can_go_on(job, written, flight.prompt):
+                    raise self._lost() from error
+            await self._restarted()
+            if written:
+                assert flight.prompt is not None
+                rest = Continuation(self.model, job, flight.prompt, written)
+                current, read = rest.job, rest.read
+            flight.go_on(len(written))
+
+    async def _outputs_once(self, job: Job, flight: Flight) -> AsyncIterator[StepOutput]:
         stream = self.engine.stream(
             job.prompt,
             job.parameters,
-            on_prepared=flight.note_prepared,
+            on_prepared=None if flight.written_before else flight.note_prepared,
             request_id=flight.id,
             priority=job.priority,
             tenant=job.tenant,
@@ -306,6 +254,23 @@ class EngineFront:
                 yield output
         finally:
             await stream.aclose()  # type: ignore[attr-defined]
+
+    async def _restarted(self) -> None:
+        """Waits for a new engine."""
+        try:
+            async with asyncio.timeout(RESTART_SECONDS):
+                await self._running.wait()
+        except TimeoutError as error:
+            raise self._lost() from error
+
+    def _lost(self) -> ApiError:
+        return ApiError(
+            "The engine broke in the middle of the answer",
+            why="it is being started anew, and this answer cannot go on where it was",
+            fix="Send the request again.",
+            status=500,
+            code="engine_failed",
+        )
 
     def _broken(self, reason: str) -> ApiError:
         if reason == "abort":
@@ -325,8 +290,16 @@ class EngineFront:
 
     def statistics(self, request_id: str) -> RequestStatistics | None:
         """Of a request that is here or ended not long ago."""
-        return self.engine.engine.request_statistics(request_id)
+        return None if self._engine is None else self._engine.engine.request_statistics(request_id)
 
     def keep_maps(self, request_id: str) -> tuple[KeepMap | None, ...]:
         """What was kept of each of its pictures."""
         return self.engine.engine.keep_maps(request_id)
+
+    def engine_statistics(self) -> EngineStatistics:
+        """Of the engine that runs now; zeros while there is none."""
+        return EngineStatistics() if self._engine is None else self._engine.engine.statistics()
+
+
+def _as_it_is(output: StepOutput) -> StepOutput:
+    return output

@@ -16,7 +16,8 @@ from starlette.responses import JSONResponse
 
 from foveate.engine import Completion
 from foveate.serve.context import Context
-from foveate.serve.front import Flight, Job
+from foveate.serve.flights import Flight
+from foveate.serve.jobs import Job
 from foveate.serve.prompts import Conversation
 from foveate.serve.replies import collect
 from foveate.serve.safety.quotas import Admission

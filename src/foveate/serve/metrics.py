@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 if TYPE_CHECKING:
-    from foveate.serve.front import EngineFront, Flight
+    from foveate.serve.flights import Flight
+    from foveate.serve.front import EngineFront
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
@@ -106,7 +107,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """What is read now: the engine, the queue, refusals."""
-        engine = self._front.engine.engine.statistics()
+        engine = self._front.engine_statistics()
         waiting = max(0, self._front.in_flight - engine.running)
         free = engine.blocks - engine.blocks_in_use - engine.blocks_idle
         gauges = (

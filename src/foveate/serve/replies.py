@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from foveate.engine import Completion, StepOutput
-from foveate.serve.front import Flight
+from foveate.serve.flights import Flight
 from foveate.serve.streaming import DONE, event
 from foveate.serve.tools import may_begin_call, read_call
 from foveate.serve.trace import trace_of, usage_of

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from foveate.engine import RequestStatistics
     from foveate.models.base import VisionLanguageModel
     from foveate.models.records import PreparedMedia
-    from foveate.serve.front import Flight
+    from foveate.serve.flights import Flight
 
 Frame = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the picture
 

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request, Response
 from foveate.engine import OutputConstraint
 from foveate.serve.context import Here
 from foveate.serve.errors import ApiError
-from foveate.serve.front import Flight, Job
+from foveate.serve.flights import Flight
 from foveate.serve.generate import answer
+from foveate.serve.jobs import Job
 from foveate.serve.prompts import Conversation, visual_budget
 from foveate.serve.protocol.chat import ChatReply, ChatRequest, JsonFormat, JsonSchemaFormat, ResponseFormat
 from foveate.serve.replies import Envelope, chat_events, chat_reply

@@ -12,8 +12,9 @@ from fastapi import APIRouter, Request, Response
 from foveate.engine import Completion
 from foveate.serve.context import Context, Here
 from foveate.serve.errors import ApiError
-from foveate.serve.front import Flight, Job
+from foveate.serve.flights import Flight
 from foveate.serve.generate import answer
+from foveate.serve.jobs import Job
 from foveate.serve.protocol.completions import CompletionReply, CompletionRequest
 from foveate.serve.replies import FINISH_REASONS, Envelope, finish
 from foveate.serve.sampling import sampling_parameters

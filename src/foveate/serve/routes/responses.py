@@ -10,8 +10,9 @@ from fastapi import APIRouter, Request, Response
 from foveate.engine import Completion, OutputConstraint
 from foveate.serve.context import Here
 from foveate.serve.errors import ApiError
-from foveate.serve.front import Flight, Job
+from foveate.serve.flights import Flight
 from foveate.serve.generate import answer
+from foveate.serve.jobs import Job
 from foveate.serve.prompts import Conversation, visual_budget
 from foveate.serve.protocol import chat
 from foveate.serve.protocol.responses import (
