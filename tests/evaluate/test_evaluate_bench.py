@@ -264,6 +264,21 @@ def test_a_run_without_its_baselines_is_not_summed_up(nano, tmp_path):
         summarise(start(nano, tmp_path))
 
 
+def test_a_run_under_way_shows_what_is_done_and_names_the_rest(measured, tmp_path):
+    run = json.loads((measured.path / "run.json").read_text(encoding="utf-8"))
+    run["grid"]["budgets"] = ["25%", "50%"]
+    (tmp_path / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    (tmp_path / "items.jsonl").write_bytes((measured.path / "items.jsonl").read_bytes())
+    lines = (measured.path / "samples.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "samples.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
+    summary = write_report(RunFolder.open(tmp_path))
+    assert summary["unfinished"] == ["divprune@25%", *(f"{method}@50%" for method in GRID.methods)]
+    assert list(summary["ties"]) == ["25%"]
+    assert {row["cell"] for row in summary["comparisons"]} == {f"{m}@25%" for m in GRID.methods[:3]}
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "fastervlm@50%" in page.partition("Not finished")[2]
+
+
 # -- the report -----------------------------------------------------------------------------------------------
 
 

@@ -56,10 +56,9 @@ def summarise(folder: RunFolder) -> dict[str, Any]:
         "comparisons": compared,
         "cells": records,
         "ties": {
-            budget: tie_groups(
-                {cell.method: _right(turns[1][cell.name]) for cell in whole if cell.budget == budget}
-            )
+            budget: tie_groups({cell.method: _right(turns[1][cell.name]) for cell in mine})
             for budget in grid.budgets
+            if (mine := [cell for cell in whole if cell.budget == budget])
         },
         "speed": [
             row for cell in grid.cells for (name, _), row in sorted(folder.speed.items()) if name == cell.name
