@@ -127,7 +127,6 @@ def test_states_come_from_recorded_results(tmp_path):
         return next(row.state for row in systems.standings(tmp_path) if row.system.name == system)
 
     assert state_of("xLLM") == systems.RUNNING and state_of("Giraffe") == systems.NOT_BUILT
-    assert state_of("QueCC") == systems.NO_CLAIM
     claim = registry.get("xllm-batching")
     recorded = {
         "code": results.code_digest(claim),

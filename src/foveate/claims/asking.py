@@ -7,6 +7,7 @@ of an arm is waiting when the engine begins, so an arm is one batch. Knows no ma
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from foveate.engine import Engine, VisualBudget
     from foveate.models.base import VisionLanguageModel
+    from foveate.reduce.base import Reducer
     from foveate.world import Question
 
 # Test pictures of `eval-nano` and `bench` have smaller numbers, so none of theirs comes back here.
@@ -60,12 +62,19 @@ class Replies:
 
 @functools.lru_cache(maxsize=8)
 def dialogues(
-    domain: str, families: tuple[str, ...], *, pictures: int, each: int, seed: int, difficulty: int = 2
+    domain: str,
+    families: tuple[str, ...],
+    *,
+    pictures: int,
+    each: int,
+    seed: int,
+    difficulty: int = 2,
+    size: int = 168,
 ) -> tuple[Dialogue, ...]:
     """Held-out pictures with up to `each` questions of every family, each a dialogue of its own.
 
     The same for every arm; pictures of two seeds or two domains are never the same. Pictures that cannot be asked
-    every family are passed over.
+    every family are passed over. `size` is their height in pixels.
     """
     from PIL import Image
 
@@ -75,7 +84,13 @@ def dialogues(
     made, number = 0, _FIRST + _STRETCH * seed
     while made < pictures:
         example = make_example(
-            domain, "test", number, questions=each * len(families), difficulty=difficulty, families=families
+            domain,
+            "test",
+            number,
+            size=size,
+            questions=each * len(families),
+            difficulty=difficulty,
+            families=families,
         )
         number += 1
         if {turns[0].family for turns in example.dialogues} != set(families):
@@ -87,7 +102,8 @@ def dialogues(
             for turns in example.dialogues
         ]
     assert number <= _FIRST + _STRETCH * (seed + 1), "a seed has run into the pictures of the next"
-    return tuple(found)
+    # One family after the other: rows of outcomes then name each once.
+    return tuple(sorted(found, key=lambda dialogue: families.index(dialogue.family)))
 
 
 def ask_all(
@@ -136,6 +152,32 @@ def ask_all(
     return Replies(right=tuple(right), kept=kept / len(asked), total=total / len(asked), blocks=blocks)
 
 
+def ask_by_reference(
+    model: VisionLanguageModel,
+    asked: Sequence[Dialogue],
+    reducer: Reducer,
+    budget: str,
+    progress: Progress = lambda done: None,
+) -> Replies:
+    """First questions one by one, for methods that drop tokens between layers: the engine has none of those."""
+    from foveate.evaluate.nano import outcome
+    from foveate.models.generation import SamplingOptions
+    from foveate.reduce import generate_reduced, reduce_prompt
+
+    right, kept, total = [], 0, 0
+    for done, dialogue in enumerate(asked, start=1):
+        question = dialogue.turns[0]
+        content = [{"type": "image"}, {"type": "text", "text": question.text}]
+        prompt = model.prepare([{"role": "user", "content": content}], images=[dialogue.image])
+        reduced = reduce_prompt(model, prompt, None, reducer, budget, question=question.text)
+        tokens = generate_reduced(model, reduced, SamplingOptions(max_new_tokens=_LONGEST))
+        text = "".join(token.text for token in tokens)
+        right.append(outcome(question, text) == "right")
+        kept, total = kept + reduced.keep_maps[0].count, total + reduced.keep_maps[0].total
+        progress(done)
+    return Replies(right=(tuple(right),), kept=kept / len(asked), total=total / len(asked), blocks=0)
+
+
 def _request(
     engine: Engine, messages: list[dict[str, Any]], images: list[Image], visual: VisualBudget | None
 ) -> str:
@@ -175,10 +217,21 @@ def row_of(arm: str, seed: int, asked: Sequence[Dialogue], replies: Replies, *, 
         **shares,
         "accuracy": sum(right) / len(right),
         "questions": len(right),
-        "families": [dialogue.family for dialogue in mine],
-        "pictures": [dialogue.number for dialogue in mine],
+        "families": _runs([dialogue.family for dialogue in mine]),
+        "pictures": _runs([str(dialogue.number % _STRETCH) for dialogue in mine]),
         "right": "".join(str(int(one)) for one in right),
     }
+
+
+def _runs(values: Sequence[str]) -> str:
+    """ "count count reading" as "count*2 reading*1": a row stays short."""
+    return " ".join(f"{value}*{len(list(group))}" for value, group in itertools.groupby(values))
+
+
+def _values(runs: str) -> list[str]:
+    """The inverse of `_runs`."""
+    parts = (run.rsplit("*", 1) for run in runs.split())
+    return [value for value, times in parts for _ in range(int(times))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,14 +239,15 @@ class Pooled:
     """Outcomes of one arm over all seeds [N], and the picture that each belongs to."""
 
     right: list[int]
-    pictures: list[tuple[int, int]]
+    pictures: list[tuple[int, str]]
 
 
 def pooled(rows: Sequence[Row], arm: str, families: Sequence[str] | None = None) -> Pooled:
     """All questions of an arm, seed by seed, of some families or of all; the same order for every arm."""
     right, pictures = [], []
     for row in sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["seed"]):
-        for one, family, picture in zip(row["right"], row["families"], row["pictures"], strict=True):
+        families_of, pictures_of = _values(row["families"]), _values(row["pictures"])
+        for one, family, picture in zip(row["right"], families_of, pictures_of, strict=True):
             if families is None or family in families:
                 right.append(int(one))
                 pictures.append((row["seed"], picture))
@@ -202,7 +256,7 @@ def pooled(rows: Sequence[Row], arm: str, families: Sequence[str] | None = None)
 
 def pair(
     rows: Sequence[Row], first: str, second: str, families: Sequence[str] | None = None
-) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+) -> tuple[list[int], list[int], list[tuple[int, str]]]:
     """Outcomes of two arms on the same questions, and the picture of each."""
     one, other = pooled(rows, first, families), pooled(rows, second, families)
     assert one.pictures == other.pictures, f"{first} and {second} were not asked the same"

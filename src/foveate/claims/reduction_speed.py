@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from foveate.claims import random_models
+from foveate.claims import made_models
 from foveate.claims.base import Arm, Claim, Estimate, Margin, Paper, Progress, Row, Tier, Verdict, judge
-from foveate.claims.random_models import LanguageShape, TowerShape
+from foveate.claims.made_models import LanguageShape, TowerShape
 from foveate.claims.timing import Bench, noise_pictures, one_thread, ratio_of_runs
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ class Load:
 
 
 LOADS = {
-    Tier.SMOKE: Load(language=random_models.TINY, tower=random_models.TINY_TOWER, alone=3, burst=8, tokens=4),
+    Tier.SMOKE: Load(language=made_models.TINY, tower=made_models.TINY_TOWER, alone=3, burst=8, tokens=4),
     Tier.CLAIM: Load(
-        language=random_models.SMOLLM2_360M, tower=random_models.SMALL_TOWER, alone=4, burst=32, tokens=16
+        language=made_models.SMOLLM2_360M, tower=made_models.SMALL_TOWER, alone=4, burst=32, tokens=16
     ),
 }
 
@@ -85,7 +85,7 @@ class ReductionSpeed(Claim):
         Margin(quantity="throughput of 32 at once, DivPrune at 50 % / all tokens", threshold=1.0),
     )
     seeds: ClassVar = {Tier.SMOKE: (0,), Tier.CLAIM: (1, 2, 3, 4, 5)}
-    sources = ("foveate.claims.reduction_speed", "foveate.claims.timing", "foveate.claims.random_models")
+    sources = ("foveate.claims.reduction_speed", "foveate.claims.timing", "foveate.claims.made_models")
 
     @cached_property
     def _models(self) -> dict[Tier, VisionLanguageModel]:
@@ -93,7 +93,7 @@ class ReductionSpeed(Claim):
 
     def _model(self, tier: Tier) -> VisionLanguageModel:
         if tier not in self._models:
-            self._models[tier] = random_models.llava(LOADS[tier].language, LOADS[tier].tower)
+            self._models[tier] = made_models.llava(LOADS[tier].language, LOADS[tier].tower)
         return self._models[tier]
 
     def steps(self, tier: Tier) -> int:
@@ -108,7 +108,7 @@ class ReductionSpeed(Claim):
             visual = VisualBudget(budget=budget, reducer=method)
         pictures = noise_pictures(load.alone + load.burst, width=336, height=336, seed=seed)
         with one_thread():
-            bench = Bench(self._model(tier), visual, slots=load.burst)
+            bench = Bench(self._model(tier), visual, slots=load.burst, context=640)
             alone = bench.alone(pictures[: load.alone])
             burst = bench.burst(pictures[load.alone :], load.tokens, progress)
         return [{"arm": arm, "seed": seed, **alone, **burst}]

@@ -22,6 +22,11 @@ class Entry:
 
 CLAIMS: dict[str, Entry] = {
     "fastervlm-tokens": Entry(target="fastervlm_tokens:TokensByTheClsRow", system="FasterVLM"),
+    "hired-tiles": Entry(target="hired_tiles:TileBudgets", system="HiRED"),
+    "hired-speed": Entry(target="hired_speed:HiredSpeed", system="HiRED"),
+    "inference-optimal": Entry(target="inference_optimal:TokenExponents", system="QueCC"),
+    "language-methods": Entry(target="language_methods:LanguageMethods", system="LLMC+"),
+    "llmc-protocol": Entry(target="llmc_protocol:CompressionProtocol", system="LLMC+"),
     "reduction-speed": Entry(target="reduction_speed:ReductionSpeed", system="FasterVLM"),
     "xllm-batching": Entry(target="xllm_batching:BatchingAndCaches", system="xLLM"),
 }

@@ -53,13 +53,19 @@ def noise_pictures(count: int, *, width: int, height: int, seed: int) -> list[Im
 class Bench:
     """An engine of its own for one arm, warm, and what requests on it take."""
 
-    def __init__(self, model: VisionLanguageModel, visual: VisualBudget | None, *, slots: int) -> None:
-        """`slots` requests run at once and fit into the cache with their whole context."""
+    def __init__(
+        self, model: VisionLanguageModel, visual: VisualBudget | None, *, slots: int, context: int
+    ) -> None:
+        """`slots` requests run at once; the cache has room for that many of `context` tokens."""
         from foveate.engine import Engine, EngineConfig
 
-        config = EngineConfig()
-        blocks = slots * -(-min(model.context_length, 4096) // config.block_size)
-        config = EngineConfig(max_sequences=slots, kv_blocks=blocks, encoder_cache_bytes=_ENCODER_BYTES)
+        size = EngineConfig().block_size
+        config = EngineConfig(
+            block_size=size,
+            kv_blocks=slots * (1 + -(-context // size)),
+            max_sequences=slots,
+            encoder_cache_bytes=_ENCODER_BYTES,
+        )
         self.engine: Engine = Engine(model, config, clock=time.process_time)
         self.visual = visual
 
@@ -75,15 +81,21 @@ class Bench:
         )
 
     def alone(self, pictures: Sequence[Image]) -> Row:
-        """Medians over pictures after the first, which warms up: seconds to the first token, and of its stages."""
+        """What one request takes: medians of seconds over pictures after the first, which warms up; blocks.
+
+        To be called before anything else runs, or the blocks are not those of one request.
+        """
         seen = []
         for picture in pictures:
-            name = self._ask(picture, 1)
+            name = self._ask(
+                picture, 2
+            )  # blocks are counted behind a step; with one token it would be the last
             self.engine.run_to_completion()
             seen.append(self.engine.request_statistics(name))
         found = [one for one in seen[1:] if one is not None]
         return {
             "visual_tokens": found[0].image_tokens_kept,
+            "blocks_alone": self.engine.statistics().most_blocks_in_use,
             "first_token_seconds": _median([one.time_to_first_token for one in found]),
             "prepare_seconds": _median([one.preprocess_seconds for one in found]),
             "encode_seconds": _median([one.encode_seconds for one in found]),

@@ -1,7 +1,7 @@
-"""Models of published shapes with random weights, for claims about time and memory: made in memory, never stored.
+"""Models that are made in memory for a claim: published shapes with random weights, and fovea-nano under tiles.
 
-Owns the shapes and how they are filled. Tokenizer and chat template are fovea-nano's, so answers are tokens without
-sense; what is measured is how long they take. Knows no claim.
+Owns the shapes and how they are filled. Tokenizer and chat template are fovea-nano's; a random model's answers are
+tokens without sense, and what is measured is how long they take. Knows no claim.
 """
 
 from __future__ import annotations
@@ -56,36 +56,81 @@ def llava_next(language: LanguageShape, tower: TowerShape, *, seed: int = 0) -> 
     return _model("llava_next", language, tower, seed)
 
 
-def _model(family: str, language: LanguageShape, tower: TowerShape, seed: int) -> VisionLanguageModel:
-    import torch
+def tiled_nano() -> VisionLanguageModel:
+    """fovea-nano's own weights under LLaVA-NeXT's build: an overview and 2 x 2 tiles of a picture of 336 pixels.
+
+    It was never trained on tiles; the newline token is nothing. 144 + 24 * 25 = 744 visual tokens.
+    """
     import transformers
 
     from foveate.models import load
-    from foveate.models.attention import LANGUAGE_ATTENTION, TOWER_ATTENTION, register
+
+    nano = load()
+    side = int(nano.config.vision_config.image_size)
+    grids = [[2 * side, 2 * side]]
+    config = transformers.LlavaNextConfig(
+        vision_config=nano.config.vision_config,
+        text_config=nano.config.text_config,
+        image_token_id=nano.image_token_id,
+        vision_feature_layer=nano.config.vision_feature_layer,
+        tie_word_embeddings=True,
+        image_grid_pinpoints=grids,
+    )
+    processor = transformers.LlavaNextImageProcessorPil(
+        size={"shortest_edge": side},
+        crop_size={"height": side, "width": side},
+        image_grid_pinpoints=grids,
+        image_mean=nano.image_processor.image_mean,
+        image_std=nano.image_processor.image_std,
+    )
+    model = _adapted("llava_next", config, processor, nano, nano.dtype, nano.describe()["dtype_reason"])
+    model.hf_model.model.image_newline.data.zero_()
+    report = model.hf_model.load_state_dict(nano.hf_model.state_dict(), strict=False)
+    assert report.missing_keys == ["model.image_newline"] and not report.unexpected_keys
+    return model
+
+
+def _model(family: str, language: LanguageShape, tower: TowerShape, seed: int) -> VisionLanguageModel:
+    import torch
+
+    from foveate.models import load
     from foveate.models.loading import choose_dtype
+
+    nano = load()
+    config = _config(family, language, tower, nano.image_token_id)
+    dtype, reason = choose_dtype("auto", nano.device, {"dtype": "bfloat16"})
+    model = _adapted(family, config, _processor(family, tower), nano, dtype, reason)
+    _fill(model.hf_model, len(nano.tokenizer), torch.Generator().manual_seed(seed))
+    return model
+
+
+def _adapted(
+    family: str, config: Any, processor: Any, nano: VisionLanguageModel, dtype: Any, reason: str
+) -> VisionLanguageModel:
+    """A model of this configuration behind the family's adapter, its weights not yet filled."""
+    import transformers
+
+    from foveate.models.attention import LANGUAGE_ATTENTION, TOWER_ATTENTION, register
     from foveate.models.parts.towers import lay_patches_in_rows
     from foveate.models.records import LoadedCheckpoint
     from foveate.models.registry import adapter_class, find_family
 
     register()
-    nano = load()
-    config = _config(family, language, tower, nano.image_token_id)
-    dtype, reason = choose_dtype("auto", nano.device, {"dtype": "bfloat16"})
     built = transformers.AutoModelForImageTextToText.from_config(
         config,
         dtype=dtype,
         attn_implementation={"text_config": LANGUAGE_ATTENTION, "vision_config": TOWER_ATTENTION},
     )
-    _fill(built, len(nano.tokenizer), torch.Generator().manual_seed(seed))
     built.eval().requires_grad_(False)
     lay_patches_in_rows(built)
+    nano.tokenizer.model_max_length = int(config.text_config.max_position_embeddings)
     checkpoint = LoadedCheckpoint(
-        ref=f"{family} of random weights",
+        ref=f"fovea-nano's tokens in a {family}",
         folder=nano.folder,
         config=built.config,
         hf_model=built,
         tokenizer=nano.tokenizer,
-        image_processor=_processor(family, tower),
+        image_processor=processor,
         chat_template=nano.chat_template,
         dtype=dtype,
         dtype_reason=reason,
