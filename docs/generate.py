@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))  # a test loads this file from elsewhere
 
-from sections import claims, engine, models, serve, training  # noqa: E402
+from sections import bench, claims, engine, models, serve, training  # noqa: E402
 
 from foveate.cli.reference import section as command_section  # noqa: E402
 from foveate.cli.verbs import VERBS  # noqa: E402
@@ -23,6 +23,7 @@ from foveate.reduce.table import families_table, language_table, methods_table, 
 
 SECTION = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SECTIONS: dict[str, Callable[[], str]] = {
+    **bench.SECTIONS,
     **claims.SECTIONS,
     **engine.SECTIONS,
     **models.SECTIONS,

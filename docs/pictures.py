@@ -3,6 +3,7 @@
 answers.png    what fovea-nano says about the files in examples/, with the true answers beside it
 world.png      a contact sheet of the world's training pictures
 overlay.png    one picture at three visual budgets, what the language model saw of it and its answers
+pareto.png     right answers of fovea-nano against visual tokens kept, from the bench's result file
 engine.png     tokens a second of the engine and its peers with their spread, and latency, from the result file
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from foveate.evaluate.bench.plots import draw_pareto
 from foveate.evaluate.nano import answer
 from foveate.models import load
 from foveate.reduce import generate_reduced, get_reducer, reduce_prompt
@@ -25,6 +27,7 @@ from foveate.world.dataset import contact_sheet
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 CELL, LINE = 250, 17
+BENCH = ROOT / "results" / "bench" / "fovea-nano" / "summary.json"
 ENGINE = ROOT / "results" / "benchmarks" / "engine.json"
 OURS, THEIRS = "#1f6f8b", "#b9b9b9"
 
@@ -93,6 +96,11 @@ def overlay() -> None:
     sheet.save(IMAGES / "overlay.png", optimize=True)
 
 
+def pareto() -> None:
+    """The plot of the committed run of `foveate bench`."""
+    draw_pareto(json.loads(BENCH.read_text(encoding="utf-8")), IMAGES / "pareto.png")
+
+
 def engine(result: Path = ENGINE, target: Path = IMAGES / "engine.png") -> None:
     """A row for each model and dtype measured: throughput bars from smallest to largest, latency bars."""
     from matplotlib.figure import Figure
@@ -144,5 +152,7 @@ if __name__ == "__main__":
     world()
     answers()
     overlay()
+    if BENCH.is_file():
+        pareto()
     if ENGINE.is_file():
         engine()
