@@ -1,7 +1,7 @@
 """Methods inside the language model on fovea-nano: each against as many random tokens in the mean of the layers.
 
 Owns the questions, the arms and the margins. Random tokens are chosen before the language model, so that every
-layer reads the same half; a method reads all tokens in its first layers and fewer than half in its last.
+layer reads as many; a method reads all tokens in its first layers and fewer than the mean in its last.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ FAMILIES = ("existence", "attribute", "count")  # about shapes
 READING = ("reading",)  # about pages
 METHODS = ("fastv", "pyramiddrop", "sparsevlm", "dart", "mustdrop", "vscan_stage2")
 FULL, RANDOM, BEFORE = "full", "random", "fastervlm"
-BUDGET = "50%"
+BUDGET = "60%"  # VScan's second stage reads all tokens in three of six layers: half cannot be its mean
 PICTURES = {Tier.SMOKE: 3, Tier.CLAIM: 25}
 
 
 class LanguageMethods(Claim):
-    """Accuracy at a mean of 72 of 144 tokens a layer, paired by question with 72 random ones."""
+    """Accuracy at a mean of 86 of 144 tokens a layer, paired by question with 86 random ones."""
 
     name = "language-methods"
     system = "LLMC+"
     statement = (
         "Each of six methods inside the language model answers more questions than as many random tokens do, where "
-        "72 of 144 tokens are read in the mean of the layers (fovea-nano, six layers, difficulty 2; existence, attribute, "
-        "count and reading)."
+        "86 of 144 tokens are read in the mean of the layers (fovea-nano, six layers, difficulty 2; existence, "
+        "attribute, count and reading)."
     )
     limits = (
         "a language model of six layers, where a first cut behind layer 1 of 6 is proportionally late; cuts and counts "
@@ -53,10 +53,10 @@ class LanguageMethods(Claim):
     )
     arms = (
         Arm(name=FULL, description="all 144 tokens in every layer"),
-        Arm(name=RANDOM, description="72 tokens at random in every layer, others for every seed"),
-        Arm(name=BEFORE, description="the 72 tokens that the CLS token attends to most, in every layer"),
+        Arm(name=RANDOM, description="86 tokens at random in every layer, others for every seed"),
+        Arm(name=BEFORE, description="the 86 tokens that the CLS token attends to most, in every layer"),
         *(
-            Arm(name=method, description=f"`{method}`, 72 tokens in the mean of the layers")
+            Arm(name=method, description=f"`{method}`, 86 tokens in the mean of the layers")
             for method in METHODS
         ),
     )
