@@ -35,13 +35,9 @@ Messages = list[dict[str, Any]]
 
 def engine_for(model: VisionLanguageModel, concurrency: int, clock: Callable[[], float]) -> Engine:
     """An engine with room for this many conversations: no larger, so that resident memory means something."""
-    config = EngineConfig(block_size=16)
-    blocks = concurrency * -(-min(model.context_length, _CONVERSATION) // config.block_size)
-    return Engine(
-        model,
-        EngineConfig(kv_blocks=blocks, max_sequences=concurrency, block_size=config.block_size),
-        clock=clock,
-    )
+    tokens = min(model.context_length, _CONVERSATION)
+    blocks = concurrency * -(-tokens // EngineConfig().block_size)
+    return Engine(model, EngineConfig(kv_blocks=blocks, max_sequences=concurrency), clock=clock)
 
 
 def visual_budget(cell: Cell, question: str, folder: RunFolder) -> VisualBudget | None:
@@ -62,11 +58,9 @@ def user_turn(text: str, *, with_image: bool) -> dict[str, Any]:
 def resident_bytes() -> int | None:
     """Memory of this process that is in use now; None where the system does not tell."""
     table = Path("/proc/self/statm")
-    return (
-        int(table.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        if table.exists()
-        else None
-    )
+    if not table.exists():
+        return None
+    return int(table.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Asking:
