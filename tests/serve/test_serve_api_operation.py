@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,14 @@ from live_server import PICTURE, LiveServer, live_server
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from foveate.engine import EngineConfig
+from foveate.engine import EngineConfig, SamplingParameters, StepOutput
 from foveate.reduce.registry import METHODS
+from foveate.serve.errors import ApiError
+from foveate.serve.jobs import Job
+from foveate.serve.safety.digests import DigestSettings
+from foveate.serve.safety.guard import OutputGuard
 from foveate.serve.safety.keys import new_key
+from foveate.serve.watching import RequestWatch
 
 
 def figures(server: LiveServer) -> dict[tuple[str, ...], float]:
@@ -153,3 +159,64 @@ def test_tokens_and_back(server: LiveServer) -> None:
     assert "two red squares" in server.post("/detokenize", tokens=body).json()["prompt"]
     assert server.post("/detokenize", tokens=[555]).status_code == 400
     assert server.post("/tokenize").status_code == 400
+
+
+def test_an_answer_that_goes_in_circles_is_ended_with_a_reason(model: Any) -> None:
+    config = EngineConfig(max_sequences=2, kv_blocks=128)
+    body = {"prompt": "two red", "max_tokens": 600}  # fovea-nano says "no" to this for ever
+    with live_server(model, config) as server:
+        told = server.post("/v1/completions", **body).json()
+        [notice] = told["foveate_notices"]
+        assert notice["reason"] == "periodic" and "over and over" in notice["detail"]
+        assert told["choices"][0]["finish_reason"] == "length"
+        assert 128 <= told["usage"]["completion_tokens"] < 300
+        streamed = server.post("/v1/completions", stream=True, **body).text
+        last = json.loads(streamed.strip().split("\n\n")[-2][6:])
+        assert last["foveate_notices"] == [notice]
+        text = "".join(
+            choice["text"]
+            for event in streamed.strip().split("\n\n")[:-1]
+            for choice in json.loads(event[6:])["choices"]
+        )
+        assert text == told["choices"][0]["text"]
+        server.eventually(server.nothing_held)
+        after = figures(server)
+        assert after[("foveate:answers_cut_total", "periodic")] == 2
+        assert after[("foveate:request_success_total", "length")] == 2
+        exact = server.post("/v1/completions", ignore_eos=True, **body).json()
+        assert exact["usage"]["completion_tokens"] == 600 and "foveate_notices" not in exact
+    with live_server(model, config, output_watch=False) as server:
+        assert server.post("/v1/completions", **body).json()["usage"]["completion_tokens"] == 600
+
+
+def test_a_picture_that_makes_answers_long_is_capped_then_put_off() -> None:
+    settings = DigestSettings(min_population=5, min_observations=2, min_tokens=50, per_minute=1)
+    guard = OutputGuard(digests=settings)
+    job = Job(prompt=[], parameters=SamplingParameters(max_tokens=1000))
+
+    def answer(digest: str, tokens: int) -> RequestWatch:
+        watch = RequestWatch(guard, job, owner="a", digests=[digest])
+        for at in range(min(tokens, watch.job.parameters.max_tokens)):
+            end = (
+                "length"
+                if at + 1 == watch.job.parameters.max_tokens
+                else "stop"
+                if at + 1 == tokens
+                else None
+            )
+            # Every token another: circles are not what this is about.
+            output = StepOutput(request_id="r", index=0, token_ids=(at,), text="", finish_reason=end)
+            assert watch.read(output) is not None
+        watch.close()
+        return watch
+
+    for at in range(10):
+        assert answer(f"ordinary-{at}", 10).notices == []
+    for _ in range(2):
+        assert answer("verbose", 900).notices == []
+    [notice] = answer("verbose", 900).notices
+    assert notice["reason"] == "picture"
+    with pytest.raises(ApiError) as caught:
+        answer("verbose", 900)
+    assert caught.value.status == 429 and caught.value.code == "picture_throttled"
+    assert RequestWatch(guard, job, owner="b", digests=["verbose"]).job.parameters.max_tokens == 1000

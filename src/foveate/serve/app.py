@@ -23,6 +23,7 @@ from foveate.serve.metrics import Metrics
 from foveate.serve.middleware import BodyLimit, HostGuard, RequestIds, own_names
 from foveate.serve.pictures import PictureStore
 from foveate.serve.routes import chat, completions, embeddings, files, playground, responses, status
+from foveate.serve.safety.guard import OutputGuard
 from foveate.serve.safety.keys import KeyStore
 from foveate.serve.sampling import SamplingDefaults
 from foveate.serve.settings import ServeSettings
@@ -95,8 +96,12 @@ def _context(front: EngineFront, settings: ServeSettings) -> Context:
     pictures = PictureStore(settings, store)
     keys = None if settings.api_key_file is None else KeyStore.load(settings.api_key_file)
 
+    guard = OutputGuard() if settings.output_watch else None
+
     def refusals() -> Iterator[tuple[str, str, int]]:
         yield from pictures.refusals()
+        if guard is not None:
+            yield "output", "picture_throttled", guard.pictures.verdicts["throttle"]
         for caller in keys or ():
             for reason, count in sorted(caller.refused.items()):
                 yield f"key {caller.name}", reason, count
@@ -108,8 +113,9 @@ def _context(front: EngineFront, settings: ServeSettings) -> Context:
         pictures=pictures,
         files=store,
         defaults=SamplingDefaults.of(front.model),
-        metrics=Metrics(front, refusals),
+        metrics=Metrics(front, refusals, guard),
         keys=keys,
+        guard=guard,
         started=int(time.time()),
     )
 

@@ -17,6 +17,7 @@ from foveate.serve.files import FileStore
 from foveate.serve.front import EngineFront
 from foveate.serve.metrics import Metrics
 from foveate.serve.pictures import PictureStore
+from foveate.serve.safety.guard import OutputGuard
 from foveate.serve.safety.keys import KeyStore
 from foveate.serve.safety.quotas import Caller
 from foveate.serve.sampling import SamplingDefaults
@@ -37,6 +38,7 @@ class Context:
     files: FileStore
     metrics: Metrics
     keys: KeyStore | None = None
+    guard: OutputGuard | None = None
     started: int = 0
     # More embeddings at once would only make the engine's steps wait longer.
     embedding_turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))

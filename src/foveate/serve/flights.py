@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from foveate.models.records import Prompt
     from foveate.reduce.keep_map import KeepMap
     from foveate.serve.front import EngineFront
+    from foveate.serve.watching import RequestWatch
 
 _numbers = itertools.count(1)
 
@@ -32,6 +33,7 @@ class Flight:
         prompt: as prepared, before any visual token is dropped; None until then.
         began: when it arrived, on `time.perf_counter`.
         first, ended: when its first and its last output came, seconds after `began`; None until then.
+        watch: reads its answers along, where there is one.
         written_before: tokens that engines before this one wrote.
         outcome: how it ended: a finish reason of its last answer, "error", or "abort" where its reader left.
     """
@@ -45,6 +47,7 @@ class Flight:
         self.prompt: Prompt | None = None
         self.outcome = "abort"
         self.written_before = 0
+        self.watch: RequestWatch | None = None
         self._cleanups: list[Callable[[Flight], None]] = []
         self._outputs: AsyncIterator[StepOutput] | None = None
         self._held: StepOutput | None = None
@@ -69,11 +72,17 @@ class Flight:
         """
         assert self._outputs is not None and self._held is not None, "start comes first"
         held, self._held = self._held, None
-        self._note(held)
-        yield held
-        async for output in self._outputs:
-            self._note(output)
-            yield output
+        if (read := self._read(held)) is not None:
+            yield read
+        while self.ended is None:  # the watch may end it before the engine does
+            if (read := self._read(await anext(self._outputs))) is not None:
+                yield read
+
+    def _read(self, output: StepOutput) -> StepOutput | None:
+        read = output if self.watch is None else self.watch.read(output)
+        if read is not None:
+            self._note(read)
+        return read
 
     def _note(self, output: StepOutput) -> None:
         if output.finished and output.finish_reason is not None:
@@ -127,6 +136,8 @@ class Flight:
             if self._outputs is not None:
                 await self._outputs.aclose()  # type: ignore[attr-defined]
         finally:
+            if self.watch is not None:
+                self.watch.close()
             self._front.leave(self)
             for cleanup in self._cleanups:
                 cleanup(self)

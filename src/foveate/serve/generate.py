@@ -23,6 +23,7 @@ from foveate.serve.replies import collect
 from foveate.serve.safety.quotas import Admission
 from foveate.serve.streaming import EventStream, unless_gone
 from foveate.serve.trace import headers_of
+from foveate.serve.watching import RequestWatch
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +75,10 @@ async def _start(
 ) -> None:
     if conversation is not None:
         await conversation.load(here.pictures, limit=here.settings.max_images, owner=owner)
+    if here.guard is not None:
+        digests = () if conversation is None else conversation.digests
+        flight.watch = RequestWatch(here.guard, job, owner=owner, digests=digests)
+        job = flight.watch.job
     await flight.start(job)
 
 

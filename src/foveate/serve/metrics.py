@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 if TYPE_CHECKING:
     from foveate.serve.flights import Flight
     from foveate.serve.front import EngineFront
+    from foveate.serve.safety.guard import OutputGuard
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
@@ -43,10 +44,13 @@ class Metrics:
 
     Args:
         refusals: (where, reason, count) of what was turned away, by others than the front.
+        guard: the watch on answers, if there is one.
     """
 
-    def __init__(self, front: EngineFront, refusals: Refusals = tuple) -> None:
-        self._front, self._refusals = front, refusals
+    def __init__(
+        self, front: EngineFront, refusals: Refusals = tuple, guard: OutputGuard | None = None
+    ) -> None:
+        self._front, self._refusals, self._guard = front, refusals, guard
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self._stages = {name: self._histogram(name, text, SECONDS) for name, text in STAGES}
@@ -142,6 +146,14 @@ class Metrics:
         )
         for name, text, count in counters:
             yield CounterMetricFamily(f"foveate:{name}", text, count)
+        if self._guard is not None:
+            ended = CounterMetricFamily(
+                "foveate:answers_cut", "Answers ended or capped by the watch.", labels=["reason"]
+            )
+            for reason, count in sorted(self._guard.findings.items()):
+                ended.add_metric([reason], count)
+            ended.add_metric(["picture"], self._guard.pictures.verdicts["cap"])
+            yield ended
         refused = CounterMetricFamily(
             "foveate:requests_refused", "Requests turned away.", labels=["where", "reason"]
         )

@@ -7,6 +7,7 @@ reaches a file name: pictures travel to the model as bytes alone.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -50,6 +51,7 @@ class Conversation:
         messages: for `model.prepare`; each picture is {"type": "image"}, with its bytes once it is loaded.
         question: the last user's words, for methods that read them.
         details: what the pictures ask for by `detail`.
+        digests: of the pictures' bytes, once they are loaded.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Conversation:
         self.messages: list[dict[str, Any]] = []
         self.question = ""
         self.details: set[str] = set()
+        self.digests: list[str] = []
         self._pictures: list[tuple[str, dict[str, Any], str]] = []
         for index, message in enumerate(messages):
             self._add(index, message)
@@ -125,7 +128,9 @@ class Conversation:
         try:
             for (place, made, _), task in zip(self._pictures, tasks, strict=True):
                 try:
-                    made["image"] = await task
+                    data = await task
+                    made["image"] = data
+                    self.digests.append(hashlib.sha256(data).hexdigest())
                 except FoveateError as error:
                     told = as_api_error(error)
                     told.param = place

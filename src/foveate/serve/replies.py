@@ -59,8 +59,10 @@ async def collect(flight: Flight) -> list[Completion]:
 
 
 def finish(model: VisionLanguageModel, flight: Flight, envelope: Envelope) -> dict[str, Any]:
-    """Usage and, where asked for, the trace: the end of every reply."""
+    """Usage, why answers were ended before their time, and the trace where asked for: the end of every reply."""
     told: dict[str, Any] = {"usage": usage_of(flight.statistics)}
+    if flight.watch is not None and flight.watch.notices:
+        told["foveate_notices"] = flight.watch.notices
     if envelope.trace:
         told["foveate_trace"] = trace_of(model, flight)
     return told
@@ -94,7 +96,7 @@ async def chat_events(model: VisionLanguageModel, flight: Flight, envelope: Enve
         if end is not None:
             reason = "tool_calls" if call else FINISH_REASONS[end]
             yield f'{start}{{}},"logprobs":null,"finish_reason":"{reason}"}}]{tail}'.encode()
-    if envelope.usage or envelope.trace:
+    if envelope.usage or envelope.trace or (flight.watch is not None and flight.watch.notices):
         yield event({**envelope.head(chunk=True), "choices": [], **finish(model, flight, envelope)})
     yield DONE
 

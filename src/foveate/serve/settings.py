@@ -76,6 +76,9 @@ class ServeSettings:
     allowed_origins: tuple[str, ...] = setting(
         (), "Web origins whose pages may call the API. Repeatable.", metavar="ORIGIN"
     )
+    output_watch: bool = setting(
+        True, "End answers that go in circles or run on like noise; cap pictures that cause long ones."
+    )
     playground: bool = setting(True, "Serve the playground at /.")
 
     def __post_init__(self) -> None:

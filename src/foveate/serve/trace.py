@@ -54,12 +54,13 @@ def trace_of(model: VisionLanguageModel, flight: Flight) -> dict[str, Any]:
 def times_of(flight: Flight) -> dict[str, float | None]:
     """Seconds of each stage. Stages of a batch overlap with other requests'; `queue` has both waits."""
     statistics = flight.statistics
+    assert flight.first is not None and flight.ended is not None, "it has ended"
     return {
         "queue": statistics.preprocess_wait_seconds + (statistics.queue_seconds or 0.0),
         "preprocess": statistics.preprocess_seconds,
         "encode": statistics.encode_seconds,
         "prefill": statistics.prefill_seconds,
-        "decode": statistics.decode_seconds,
+        "decode": flight.ended - flight.first,
         "first_token": flight.first,
         "total": flight.ended,
     }

@@ -124,7 +124,7 @@ async def _events(here: Context, flight: Flight, envelope: Envelope) -> AsyncIte
         if output.text or reason != "null" or logprobs != "null":
             choice = f'{{"index":{output.index},"text":{json.dumps(output.text)},"logprobs":{logprobs}'
             yield f'data: {head},"choices":[{choice},"finish_reason":{reason}}}]{tail}'.encode()
-    if envelope.usage or envelope.trace:
+    if envelope.usage or envelope.trace or (flight.watch is not None and flight.watch.notices):
         yield event({**envelope.head(), "choices": [], **finish(here.model, flight, envelope)})
     yield DONE
 
