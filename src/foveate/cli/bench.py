@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from foveate.cli.arguments import EMBEDDED_MODEL
+from foveate.cli.bench_serve import serve
 from foveate.cli.chat import DataType, Quantisation, load_model
 from foveate.cli.failures import as_dict
 from foveate.cli.progress import progress_bar
@@ -42,6 +43,9 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]
 @app.callback()
 def root() -> None:
     """Visual-token reduction compared: methods and budgets on the same questions; `bench run --help` has the flags."""
+
+
+app.command("serve")(serve)
 
 
 @app.command(DEFAULT)
