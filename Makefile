@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # Without an NVIDIA driver this exact torch comes first: other versions pull gigabytes of CUDA packages.
 CPU_TORCH := torch==2.13.0
 
-.PHONY: demo test lint unit docs setup clean
+.PHONY: demo test lint unit stress docs setup clean
 
 setup: $(READY)
 
@@ -31,6 +31,11 @@ lint: setup
 unit: setup
 	# One thread: beside any other busy process, parallel torch on few cores is many times slower.
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# 15 minutes by default (FOVEATE_STRESS_SECONDS sets each part); FOVEATE_SOAK_OUTPUT=FILE keeps the server's figures.
+stress: setup  # random arrivals and aborts in the engine, 64 bad clients at the server, known attacks
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'stress or not stress' \
+		tests/engine/test_engine_stateful.py tests/serve/test_serve_soak.py tests/serve/test_serve_safety*.py
 
 docs: setup  # tables from code and result files, pictures from the model
 	$(BIN)/python docs/pictures.py
