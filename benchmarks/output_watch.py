@@ -51,7 +51,11 @@ def first_finding(tokens: list[int], surprisals: list[float] | None = None) -> O
 def texts(suffixes: tuple[str, ...]) -> Iterator[str]:
     """The repository's own files of such names."""
     for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*")):
-        if path.suffix in suffixes and path.name != "tokenizer.json":  # a list of words is no text
+        if path.suffix not in suffixes or path.name == "tokenizer.json":  # a list of words is no text
+            continue
+        if not any(
+            part.startswith(".") for part in path.relative_to(ROOT).parts
+        ):  # what tools keep for themselves
             yield path.read_text(encoding="utf-8")[:CHARACTERS]
 
 
