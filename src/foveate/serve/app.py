@@ -79,6 +79,12 @@ def create_app(front: EngineFront, settings: ServeSettings) -> FastAPI:
         responses={"default": {"model": errors.ErrorReply, "description": "An error."}},
     )
     app.state.context = context
+    app.state.api_routes = [
+        route
+        for router in (*ROUTERS, *OPEN_ROUTERS)
+        for route in router.routes
+        if isinstance(route, APIRoute)
+    ]
     errors.install(app)
     app.add_exception_handler(ClientGone, _on_client_gone)
     for router in ROUTERS:

@@ -71,6 +71,8 @@ def _words(model: VisionLanguageModel, item: str | Sequence[int]) -> Prompt:
     ids = (
         list(model.tokenizer(item)["input_ids"]) if isinstance(item, str) else [int(token) for token in item]
     )
+    if not ids:
+        raise PromptError("The input has 0 tokens", why="there is nothing to embed", fix="Leave it out.")
     if any(not 0 <= token < size or token == model.image_token_id for token in ids):
         raise PromptError(
             "The input has a token that cannot be embedded",

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -123,7 +124,7 @@ def error_response(error: ApiError, *, headers: Mapping[str, str] | None = None)
 
 
 def install(app: FastAPI) -> None:
-    """Every error of the application leaves in this shape."""
+    """Every error of the application leaves in this shape; its `state.api_routes` are all its endpoints."""
 
     async def on_foveate(_: Request, error: Exception) -> Response:
         return error_response(as_api_error(error))
@@ -134,7 +135,10 @@ def install(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return error_response(_http_error(request, error), headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = _allowed(request)
+        return error_response(_http_error(request, error), headers=headers)
 
     async def on_unexpected(_: Request, error: Exception) -> Response:
         # Starlette logs the traceback itself when it raises the error again behind this reply.
@@ -146,6 +150,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, on_unexpected)
 
 
+def _allowed(request: Request) -> str:
+    """The methods that a path takes, in all of its routes: the first route alone does not know the others."""
+    routes: Sequence[APIRoute] = request.app.state.api_routes
+    own = [route for route in routes if route.path_regex.match(request.url.path)]
+    return ", ".join(sorted({method for route in own for method in route.methods or ()}))
+
+
 def _http_error(request: Request, error: HTTPException) -> ApiError:
     path, status = request.url.path, error.status_code
     if status == 404 and error.detail == "Not Found":
@@ -155,7 +166,7 @@ def _http_error(request: Request, error: HTTPException) -> ApiError:
     if status == 405:
         return ApiError(
             f"{path} does not take {request.method}",
-            fix=f"Use {(error.headers or {}).get('Allow', 'another method')}.",
+            fix=f"Use {_allowed(request) or 'another path'}.",
             status=405,
             code="method_not_allowed",
         )

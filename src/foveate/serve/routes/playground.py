@@ -102,8 +102,10 @@ async def scene(
 def _scene(seed: int, difficulty: int) -> dict[str, Any]:
     from foveate.world import make_example
 
-    example = make_example("shapes", "test", seed, size=SCENE_SIZE, questions=1, difficulty=difficulty)
-    question = example.questions()[0]
+    example = make_example(
+        "shapes", "test", seed, size=SCENE_SIZE, questions=1, difficulty=difficulty, caption="last"
+    )
+    question = example.questions()[0]  # at least the caption: some scenes answer nothing else
     picture, buffer = Image.fromarray(example.rendering.rgb), io.BytesIO()
     picture.save(buffer, "PNG")
     return {
