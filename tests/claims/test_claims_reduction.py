@@ -14,6 +14,7 @@ from foveate.claims.base import Outcome
 from foveate.claims.hired_tiles import BUDGET, FAMILIES, HIRED, LEVEL, SIZE, UNIFORM
 from foveate.claims.inference_optimal import BUDGETS, exponent
 from foveate.claims.llmc_protocol import BOTH, FULL, INT8, REDUCED, in_both_orders
+from foveate.claims.llmc_redundancy import new_objects
 from foveate.claims.tile_control import LevelHiRED, objects_kept
 from foveate.claims.timing import Bench, noise_pictures, one_thread, ratio_of_runs
 from foveate.engine import VisualBudget
@@ -173,6 +174,48 @@ def test_losses_are_compared_by_question():
     worse = claim.verdict(protocol((0.95, 0.85, 0.94, 0.6), (0.95, 0.75, 0.94, 0.5), (0.9, 0.2, 0.9, 0.2)))
     assert worse.outcome is Outcome.NOT_REPRODUCED and worse.estimates[2].failed
     assert worse.estimates[2].interval.value == pytest.approx(0.24)
+
+
+# -- redundancy of space and of time ----------------------------------------------------------------------
+
+
+def test_new_object_tokens_are_found_as_one_by_one():
+    generator = np.random.default_rng(4)
+    pictures = [generator.integers(0, 256, (9, 12, 3)).astype(np.uint8)]
+    ids = [generator.integers(-1, 1, (9, 12)) for _ in range(3)]
+    pictures.append(pictures[0].copy())
+    pictures[1][3:6, 4:8] ^= 64  # one patch and parts of others change
+    pictures.append(pictures[1] ^ 1)  # everything, by less than shows
+    found = new_objects(pictures, ids, 3)
+    for frame in range(3):
+        for row in range(3):
+            for column in range(4):
+                where = (slice(3 * row, 3 * row + 3), slice(3 * column, 3 * column + 3))
+                here = (ids[frame][where] >= 0).sum() > 4.5
+                if frame:
+                    before, now = pictures[frame - 1][where].astype(int), pictures[frame][where].astype(int)
+                    here &= abs(now - before).max() > 8
+                assert found[frame, 4 * row + column] == here
+    assert found[0].any() and found[1].any() and not found[2].any()
+
+
+def test_redundancy_is_judged_clip_by_clip():
+    claim = registry.get("llmc-redundancy")
+
+    def rows(evs_moving, evs_unrelated):
+        return [
+            {
+                "arm": arm,
+                "seed": 1,
+                "moving_by_clip": [moving + i / 1000 for i in range(40)],
+                "unrelated_by_clip": [unrelated] * 40,
+            }
+            for arm, moving, unrelated in (("evs", evs_moving, evs_unrelated), ("fastervlm", 0.5, 0.6))
+        ]
+
+    assert claim.verdict(rows(0.7, 0.3)).outcome is Outcome.REPRODUCED
+    assert claim.verdict(rows(0.4, 0.3)).estimates[0].failed
+    assert claim.verdict(rows(0.7, 0.9)).estimates[1].failed
 
 
 # -- the exponent of tokens -------------------------------------------------------------------------------

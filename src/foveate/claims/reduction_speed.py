@@ -84,7 +84,7 @@ class ReductionSpeed(Claim):
         Margin(quantity="throughput of 32 at once, FasterVLM at 50 % / all tokens", threshold=1.0),
         Margin(quantity="throughput of 32 at once, DivPrune at 50 % / all tokens", threshold=1.0),
     )
-    seeds: ClassVar = {Tier.SMOKE: (0,), Tier.CLAIM: (1, 2, 3, 4, 5)}
+    seeds: ClassVar = {Tier.SMOKE: (0,), Tier.CLAIM: (1, 2, 3, 4)}
     sources = ("foveate.claims.reduction_speed", "foveate.claims.timing", "foveate.claims.made_models")
 
     @cached_property

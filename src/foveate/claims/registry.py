@@ -27,6 +27,7 @@ CLAIMS: dict[str, Entry] = {
     "inference-optimal": Entry(target="inference_optimal:TokenExponents", system="QueCC"),
     "language-methods": Entry(target="language_methods:LanguageMethods", system="LLMC+"),
     "llmc-protocol": Entry(target="llmc_protocol:CompressionProtocol", system="LLMC+"),
+    "llmc-redundancy": Entry(target="llmc_redundancy:Redundancy", system="LLMC+"),
     "reduction-speed": Entry(target="reduction_speed:ReductionSpeed", system="FasterVLM"),
     "xllm-batching": Entry(target="xllm_batching:BatchingAndCaches", system="xLLM"),
 }
