@@ -84,7 +84,7 @@ def test_every_claim_keeps_the_contract(name):
     assert claim.system in {system.name for system in systems.SYSTEMS}
     assert claim.statement.endswith(".") and claim.limits.endswith(".") and claim.paper.title
     assert len(claim.arms) >= 2 and len({arm.name for arm in claim.arms}) == len(claim.arms)
-    assert claim.margin and all(re.fullmatch(r"[a-z0-9-]+", arm.name) for arm in claim.arms)
+    assert claim.margin and all(re.fullmatch(r"[a-z0-9_-]+", arm.name) for arm in claim.arms)
     for tier in Tier:
         assert claim.steps(tier) >= 1 and len(set(claim.seeds[tier])) == len(claim.seeds[tier]) >= 1
     assert len(claim.seeds[Tier.CLAIM]) >= 3
