@@ -56,7 +56,7 @@ def draw_pareto(summary: Summary, path: Path) -> None:
     for place, method in enumerate(methods):
         mine = [record for record in method_records(summary) if record["method"] == method]
         # A few percent apart, or the intervals of one budget would hide each other.
-        spread = 1.0 + 0.016 * (place - len(methods) / 2)
+        spread = 1.0 + 0.025 * (place - len(methods) / 2)
         tokens = [record["kept"] * spread for record in mine]
         accuracy, below, above = _with_interval(mine)
         baseline = method in BASELINES
