@@ -10,13 +10,14 @@ import torch
 
 from foveate.claims import made_models, registry
 from foveate.claims.asking import dialogues
-from foveate.claims.base import Outcome
+from foveate.claims.base import Outcome, Tier
+from foveate.claims.clips import new_objects
 from foveate.claims.hired_tiles import BUDGET, FAMILIES, HIRED, LEVEL, SIZE, UNIFORM
 from foveate.claims.inference_optimal import BUDGETS, exponent
 from foveate.claims.llmc_protocol import BOTH, FULL, INT8, REDUCED, in_both_orders
-from foveate.claims.llmc_redundancy import new_objects
+from foveate.claims.reduction_speed import LOADS as SPEED_LOADS
 from foveate.claims.tile_control import LevelHiRED, objects_kept
-from foveate.claims.timing import Bench, noise_pictures, one_thread, ratio_of_runs
+from foveate.claims.timing import Bench, noise_pictures, one_thread, ratio_of_runs, serve_load
 from foveate.engine import VisualBudget
 from foveate.models import load
 from foveate.reduce import get_reducer
@@ -38,7 +39,7 @@ def tiled():
 
 def test_random_models_have_the_published_counts_of_tokens():
     lone = made_models.llava(made_models.TINY, made_models.TINY_TOWER)
-    (picture,) = noise_pictures(1, width=336, height=336, seed=0)
+    (picture,) = noise_pictures(1, side=336, seed=0)
     assert lone.prepare(ASK, images=[picture]).media[0].grid.tokens == 576 and lone.salience_kind == "cls"
     again = made_models.llava(made_models.TINY, made_models.TINY_TOWER)
     for weight, other in zip(lone.hf_model.parameters(), again.hf_model.parameters(), strict=True):
@@ -46,7 +47,7 @@ def test_random_models_have_the_published_counts_of_tokens():
     words = lone.hf_model.get_input_embeddings().weight
     assert words[: len(lone.tokenizer)].abs().sum(1).min() > 0 and not words[len(lone.tokenizer) :].any()
     next_ = made_models.llava_next(made_models.TINY, made_models.TINY_TOWER)
-    (picture,) = noise_pictures(1, width=672, height=672, seed=0)
+    (picture,) = noise_pictures(1, side=672, seed=0)
     assert next_.prepare(ASK, images=[picture]).media[0].grid.tokens == 576 + 48 * 49
 
 
@@ -261,7 +262,7 @@ def test_exponents_of_kinds_are_compared():
 
 def test_a_burst_counts_tokens_and_blocks():
     model = made_models.llava(made_models.TINY, made_models.TINY_TOWER)
-    pictures = noise_pictures(5, width=336, height=336, seed=3)
+    pictures = noise_pictures(5, side=336, seed=3)
     found = {}
     with one_thread():
         assert torch.get_num_threads() == 1
@@ -278,6 +279,14 @@ def test_a_burst_counts_tokens_and_blocks():
     for row in (full, fewer):
         assert row["blocks_alone"] == -(-(row["visual_tokens"] + text + 1) // 16)
     assert full["first_token_seconds"] >= full["prefill_seconds"] > 0
+
+
+def test_no_arm_profits_from_another():
+    model = made_models.llava(made_models.TINY, made_models.TINY_TOWER)
+    load = dataclasses.replace(SPEED_LOADS[Tier.SMOKE], alone=2, burst=2, tokens=2)
+    for _ in range(2):
+        row = serve_load(model, load, None, seed=1)
+        assert model.pixels.hits == 0 and (row["requests"], row["output_tokens"]) == (2, 4)
 
 
 def test_ratios_pair_runs_of_a_seed():

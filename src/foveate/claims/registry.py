@@ -29,6 +29,7 @@ CLAIMS: dict[str, Entry] = {
     "llmc-protocol": Entry(target="llmc_protocol:CompressionProtocol", system="LLMC+"),
     "llmc-redundancy": Entry(target="llmc_redundancy:Redundancy", system="LLMC+"),
     "reduction-speed": Entry(target="reduction_speed:ReductionSpeed", system="FasterVLM"),
+    "video-methods": Entry(target="video_methods:VideoMethods", system="LLMC+"),
     "xllm-batching": Entry(target="xllm_batching:BatchingAndCaches", system="xLLM"),
 }
 
