@@ -7,38 +7,38 @@ model's work on 2,343 of 2,928 tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from foveate.claims import made_models
 from foveate.claims.base import Arm, Claim, Estimate, Margin, Paper, Progress, Row, Tier, Verdict, judge
-from foveate.claims.made_models import LanguageShape, TowerShape
-from foveate.claims.timing import Bench, noise_pictures, one_thread, ratio_of_runs
+from foveate.claims.timing import Load, ratio_of_runs, serve_load
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
 
 FULL, HIRED = "full", "hired-20"
-_SIDE = 672  # pixels: an overview and 2 x 2 tiles of 336
-_CONTEXT = 3008  # 2,928 visual tokens, question and answer
 
 
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """A model's shape and what is asked of it: `alone` requests one by one, the first to warm up, then a burst."""
-
-    language: LanguageShape
-    tower: TowerShape
-    alone: int
-    burst: int
-    tokens: int
-
-
+# An overview and 2 x 2 tiles of 336 pixels.
 LOADS = {
-    Tier.SMOKE: Load(language=made_models.TINY, tower=made_models.TINY_TOWER, alone=2, burst=4, tokens=4),
+    Tier.SMOKE: Load(
+        language=made_models.TINY,
+        tower=made_models.TINY_TOWER,
+        side=672,
+        alone=2,
+        burst=4,
+        tokens=4,
+        context=3008,
+    ),
     Tier.CLAIM: Load(
-        language=made_models.SMOLLM2_135M, tower=made_models.SMALL_TOWER, alone=3, burst=8, tokens=32
+        language=made_models.SMOLLM2_135M,
+        tower=made_models.SMALL_TOWER,
+        side=672,
+        alone=3,
+        burst=8,
+        tokens=32,
+        context=3008,
     ),
 }
 
@@ -89,14 +89,9 @@ class HiredSpeed(Claim):
     def measure(self, arm: str, *, tier: Tier, seed: int, progress: Progress) -> list[Row]:
         from foveate.engine import VisualBudget
 
-        load = LOADS[tier]
         visual = VisualBudget(budget="20%", reducer="hired") if arm == HIRED else None
-        pictures = noise_pictures(load.alone + load.burst, width=_SIDE, height=_SIDE, seed=seed)
-        with one_thread():
-            bench = Bench(self._model(tier), visual, slots=load.burst, context=_CONTEXT)
-            alone = bench.alone(pictures[: load.alone])
-            burst = bench.burst(pictures[load.alone :], load.tokens, progress)
-        return [{"arm": arm, "seed": seed, **alone, **burst}]
+        found = serve_load(self._model(tier), LOADS[tier], visual, seed=seed, progress=progress)
+        return [{"arm": arm, "seed": seed, **found}]
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
         """Ratios paired by seed."""

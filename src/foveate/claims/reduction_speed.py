@@ -7,14 +7,12 @@ per picture on the host, throughput of many requests has been seen to fall by ha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from foveate.claims import made_models
 from foveate.claims.base import Arm, Claim, Estimate, Margin, Paper, Progress, Row, Tier, Verdict, judge
-from foveate.claims.made_models import LanguageShape, TowerShape
-from foveate.claims.timing import Bench, noise_pictures, one_thread, ratio_of_runs
+from foveate.claims.timing import Load, ratio_of_runs, serve_load
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
@@ -27,27 +25,24 @@ METHODS = {  # arm: method and budget
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """A model's shape and what is asked of it.
-
-    Attributes:
-        alone: requests one after the other, of which the first warms up.
-        burst: requests at once.
-        tokens: of each answer in the burst.
-    """
-
-    language: LanguageShape
-    tower: TowerShape
-    alone: int
-    burst: int
-    tokens: int
-
-
 LOADS = {
-    Tier.SMOKE: Load(language=made_models.TINY, tower=made_models.TINY_TOWER, alone=3, burst=8, tokens=4),
+    Tier.SMOKE: Load(
+        language=made_models.TINY,
+        tower=made_models.TINY_TOWER,
+        side=336,
+        alone=3,
+        burst=8,
+        tokens=4,
+        context=640,
+    ),
     Tier.CLAIM: Load(
-        language=made_models.SMOLLM2_360M, tower=made_models.SMALL_TOWER, alone=4, burst=32, tokens=16
+        language=made_models.SMOLLM2_360M,
+        tower=made_models.SMALL_TOWER,
+        side=336,
+        alone=4,
+        burst=32,
+        tokens=16,
+        context=640,
     ),
 }
 
@@ -102,16 +97,12 @@ class ReductionSpeed(Claim):
     def measure(self, arm: str, *, tier: Tier, seed: int, progress: Progress) -> list[Row]:
         from foveate.engine import VisualBudget
 
-        load, visual = LOADS[tier], None
+        visual = None
         if arm in METHODS:
             method, budget = METHODS[arm]
             visual = VisualBudget(budget=budget, reducer=method)
-        pictures = noise_pictures(load.alone + load.burst, width=336, height=336, seed=seed)
-        with one_thread():
-            bench = Bench(self._model(tier), visual, slots=load.burst, context=640)
-            alone = bench.alone(pictures[: load.alone])
-            burst = bench.burst(pictures[load.alone :], load.tokens, progress)
-        return [{"arm": arm, "seed": seed, **alone, **burst}]
+        found = serve_load(self._model(tier), LOADS[tier], visual, seed=seed, progress=progress)
+        return [{"arm": arm, "seed": seed, **found}]
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
         """Ratios paired by seed."""

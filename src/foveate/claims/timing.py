@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from foveate.claims.base import Progress, Row
@@ -20,6 +21,7 @@ from foveate.evaluate.statistics import Interval, t_interval
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from foveate.claims.made_models import LanguageShape, TowerShape
     from foveate.engine import Engine, VisualBudget
     from foveate.models.base import VisionLanguageModel
 
@@ -40,14 +42,55 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def noise_pictures(count: int, *, width: int, height: int, seed: int) -> list[Image]:
+def noise_pictures(count: int, *, side: int, seed: int) -> list[Image]:
     """Pictures that no cache has seen."""
     import numpy as np
     from PIL import Image
 
     generator = np.random.default_rng(seed)
-    shape = (count, height, width, 3)
+    shape = (count, side, side, 3)
     return [Image.fromarray(pixels) for pixels in generator.integers(0, 256, shape, dtype=np.uint8)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """A model's shape and what is asked of it.
+
+    Attributes:
+        side: of the pictures in pixels.
+        alone: requests one after the other, of which the first warms up.
+        burst: requests at once.
+        tokens: of each answer in the burst.
+        context: tokens that the cache has room for, per request of the burst.
+    """
+
+    language: LanguageShape
+    tower: TowerShape
+    side: int
+    alone: int
+    burst: int
+    tokens: int
+    context: int
+
+
+def serve_load(
+    model: VisionLanguageModel,
+    load: Load,
+    visual: VisualBudget | None,
+    *,
+    seed: int,
+    progress: Progress = lambda done: None,
+) -> Row:
+    """Requests alone and then the burst, on a warm engine of their own; columns of `Bench.alone` and `.burst`."""
+    from foveate.models.parts.pixel_cache import PixelCache
+
+    pictures = noise_pictures(load.alone + load.burst, side=load.side, seed=seed)
+    # Arms share the model and see the same pictures: none may find pixels that another has processed.
+    model.pixels = PixelCache()
+    with one_thread():
+        bench = Bench(model, visual, slots=load.burst, context=load.context)
+        alone = bench.alone(pictures[: load.alone])
+        return {**alone, **bench.burst(pictures[load.alone :], load.tokens, progress)}
 
 
 class Bench:
