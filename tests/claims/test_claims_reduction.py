@@ -11,10 +11,10 @@ import torch
 from foveate.claims import made_models, registry
 from foveate.claims.asking import dialogues
 from foveate.claims.base import Outcome, Tier
+from foveate.claims.clips import new_objects
 from foveate.claims.hired_tiles import BUDGET, FAMILIES, HIRED, LEVEL, SIZE, UNIFORM
 from foveate.claims.inference_optimal import BUDGETS, exponent
 from foveate.claims.llmc_protocol import BOTH, FULL, INT8, REDUCED, in_both_orders
-from foveate.claims.llmc_redundancy import new_objects
 from foveate.claims.reduction_speed import LOADS as SPEED_LOADS
 from foveate.claims.tile_control import LevelHiRED, objects_kept
 from foveate.claims.timing import Bench, noise_pictures, one_thread, ratio_of_runs, serve_load
