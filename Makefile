@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3  # the first pip to know --group is 25.1
 	command -v nvidia-smi >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CPU_TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable '.[video,train,serve]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable '.[video,train,serve,telemetry]'
 	touch $@
 
 demo: setup

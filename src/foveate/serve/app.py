@@ -5,6 +5,7 @@ Owns what is put together. What a route does is in `routes`; how the process sta
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from foveate.serve.safety.keys import KeyStore
 from foveate.serve.sampling import SamplingDefaults
 from foveate.serve.settings import ServeSettings
 from foveate.serve.streaming import ClientGone
+from foveate.serve.telemetry import tracer_from_environment
 
 DESCRIPTION = """An OpenAI-compatible server for vision-language models that tells which part of a picture it looked at.
 
@@ -55,9 +57,12 @@ def create_app(front: EngineFront, settings: ServeSettings) -> FastAPI:
         settings: what it lets in.
 
     Raises:
-        FoveateError: the file of keys or a media setting cannot be used.
+        FoveateError: the file of keys, a media setting or a setting of OpenTelemetry cannot be used.
     """
     context = _context(front, settings)
+    tracer = tracer_from_environment(context.model_name)
+    if tracer is not None:
+        front.watch(tracer.note)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -67,6 +72,8 @@ def create_app(front: EngineFront, settings: ServeSettings) -> FastAPI:
         finally:
             await front.close()
             await context.pictures.close()
+            if tracer is not None:
+                await asyncio.to_thread(tracer.close)
 
     app = FastAPI(
         title="Foveate",

@@ -35,6 +35,7 @@ class Flight:
         first, ended: when its first and its last output came, seconds after `began`; None until then.
         watch: reads its answers along, where there is one.
         written_before: tokens that engines before this one wrote.
+        trace_headers: of its HTTP request, those that name the caller's span.
         outcome: how it ended: a finish reason of its last answer, "error", or "abort" where its reader left.
     """
 
@@ -47,6 +48,7 @@ class Flight:
         self.prompt: Prompt | None = None
         self.outcome = "abort"
         self.written_before = 0
+        self.trace_headers: dict[str, str] = {}
         self.watch: RequestWatch | None = None
         self._cleanups: list[Callable[[Flight], None]] = []
         self._outputs: AsyncIterator[StepOutput] | None = None

@@ -26,6 +26,7 @@ from foveate.serve.trace import headers_of
 from foveate.serve.watching import RequestWatch
 
 _log = logging.getLogger(__name__)
+TRACE_HEADERS = ("traceparent", "tracestate")  # https://www.w3.org/TR/trace-context/
 
 
 async def answer(
@@ -50,6 +51,7 @@ async def answer(
         ClientGone: nobody waits for the reply any more.
     """
     flight = here.front.enter()
+    flight.trace_headers = {name: request.headers[name] for name in TRACE_HEADERS if name in request.headers}
     try:
         caller = here.caller_of(request)
         if caller is not None:
