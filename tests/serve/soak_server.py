@@ -68,6 +68,11 @@ class SoakServer:
                 "threads": process.num_threads(),
             }
 
+    def processor_seconds(self) -> float:
+        """Processor time that the process has taken."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
+
     def stop(self) -> int:
         """SIGTERM; its exit code."""
         self.process.send_signal(signal.SIGTERM)

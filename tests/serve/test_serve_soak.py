@@ -79,16 +79,18 @@ def part(values: Sequence[tuple[float, Any]], seconds: float, start: float, end:
     return [value for when, value in values if start * seconds <= when < end * seconds]
 
 
-async def alone(port: int, known: Sequence[Known]) -> float:
-    """Asks each request again with nobody else about; seconds of the quickest, so that the machine's noise is out."""
-    took = []
-    for one in known:
-        began = time.monotonic()
-        reply = await send(port, json.dumps(one.body).encode())
-        took.append(time.monotonic() - began)
-        assert reply is not None and reply.status == 200, reply
-        assert reply.json()["choices"][0]["message"]["content"] == one.text
-    return min(took)
+async def alone(server: SoakServer, known: Sequence[Known]) -> float:
+    """Asks each request twice with nobody else about: the server's processor seconds of a request in the second round.
+
+    Caches are then as full as they were before, and what else the machine does is out of the figure.
+    """
+    for _ in range(2):
+        began = server.processor_seconds()
+        for one in known:
+            reply = await send(server.port, json.dumps(one.body).encode())
+            assert reply is not None and reply.status == 200, reply
+            assert reply.json()["choices"][0]["message"]["content"] == one.text
+    return (server.processor_seconds() - began) / len(known)
 
 
 def run(server: SoakServer, seconds: float, scenes: int) -> dict[str, Any]:
@@ -98,11 +100,11 @@ def run(server: SoakServer, seconds: float, scenes: int) -> dict[str, Any]:
     assert len(known) > len(bodies) // 2 and len({one.text for one in known}) > 2, (
         "too little to tell right from wrong"
     )
-    alone_before = asyncio.run(alone(server.port, known))
+    alone_before = asyncio.run(alone(server, known))
     before = server.usage()
     clients, used = asyncio.run(soak(server, known, server.scene(0)["image"], seconds))
     metrics = server.rest()
-    alone_after = asyncio.run(alone(server.port, known))
+    alone_after = asyncio.run(alone(server, known))
     after = server.usage()
     figures = {
         "seconds": seconds,
@@ -123,7 +125,7 @@ def run(server: SoakServer, seconds: float, scenes: int) -> dict[str, Any]:
             "end": mebibytes(statistics.median(one["memory"] for one in part(used, seconds, 0.8, 1.0))),
             "most": mebibytes(max(one["memory"] for _, one in used)),
         },
-        "seconds_of_one_alone": {"before": round(alone_before, 3), "after": round(alone_after, 3)},
+        "processor_seconds_of_one_alone": {"before": round(alone_before, 3), "after": round(alone_after, 3)},
         "median_seconds": {
             name: round(statistics.median(part(clients.latencies, seconds, start, end)), 3)
             for name, start, end in (("middle", 0.33, 0.67), ("end", 0.67, 1.0))
@@ -174,8 +176,8 @@ def test_a_long_soak(server: SoakServer) -> None:
     if OUTPUT in os.environ:
         write(figures, Path(os.environ[OUTPUT]))
     memory, latency, lone = (
-        figures[name] for name in ("memory_mib", "median_seconds", "seconds_of_one_alone")
+        figures[name] for name in ("memory_mib", "median_seconds", "processor_seconds_of_one_alone")
     )
     assert memory["end"] <= memory["middle"] * 1.1 + 32, memory
     assert latency["end"] <= latency["middle"] * 2.5, latency
-    assert lone["after"] <= lone["before"] * 3, lone
+    assert lone["after"] <= lone["before"] * 1.5 + 0.02, lone
