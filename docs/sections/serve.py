@@ -1,13 +1,18 @@
-"""The server: its endpoints."""
+"""The server: its endpoints and metrics."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import SimpleNamespace
 
 from fastapi.routing import APIRoute
 
+from foveate.engine.statistics import EngineStatistics
 from foveate.serve.app import OPEN_ROUTERS, ROUTERS
+from foveate.serve.front import Refusals
+from foveate.serve.metrics import Metrics
+from foveate.serve.safety.guard import OutputGuard
 from sections.markdown import table
 
 
@@ -23,4 +28,25 @@ def endpoints() -> str:
     return table(("endpoint", "what it does", ""), rows)
 
 
-SECTIONS: dict[str, Callable[[], str]] = {"endpoints": endpoints}
+def metrics() -> str:
+    """Every name that a scrape shows, with its kind."""
+    idle = SimpleNamespace(
+        watch=lambda observer: None,
+        engine_statistics=EngineStatistics,
+        in_flight=0,
+        restarts=0,
+        refusals=Refusals(),
+    )
+    families = Metrics(idle, guard=OutputGuard()).registry.collect()
+    rows = [
+        (
+            f"`{family.name}{'_total' if family.type == 'counter' else ''}`",
+            family.type,
+            family.documentation.rstrip("."),
+        )
+        for family in families
+    ]
+    return table(("metric", "kind", "what it is"), sorted(rows))
+
+
+SECTIONS: dict[str, Callable[[], str]] = {"endpoints": endpoints, "metrics": metrics}

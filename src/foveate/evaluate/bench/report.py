@@ -103,7 +103,8 @@ def page(folder: RunFolder, summary: Mapping[str, Any], shown: Sequence[Exhibit]
 
 _HOW_TO_READ = (
     "Accuracy with Wilson's 95 % interval; unparsed answers (no possible answer at all) count as wrong. Retained: "
-    "mean over kinds of questions of the share of full tokens' accuracy. The columns “to …” are paired differences in "
+    "mean of the share of full tokens' accuracy over the kinds of questions that these answer in a quarter of cases or "
+    "more. The columns “to …” are paired differences in "
     "points with bootstrap intervals; a star marks those whose p-value (exact McNemar) stays at or below 0.05 after "
     "Holm's correction over all cells."
 )

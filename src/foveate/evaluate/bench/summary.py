@@ -16,6 +16,9 @@ from foveate.evaluate.nano import outcome
 from foveate.evaluate.statistics import compare_paired, holm, power_note, tie_groups, wilson_interval
 
 _RESAMPLES = 2_000  # of each interval; a full run has hundreds
+# Of a family's questions, to be right under full tokens: a ratio to one or two right answers would be noise, and the
+# mean of ratios would follow it.
+LEAST_TO_RETAIN = 0.25
 _STAGES = ("prepare", "encode", "prefill", "decode", "first_token")
 Outcomes = dict[str, str]  # by item
 
@@ -110,7 +113,7 @@ def _accuracy(folder: RunFolder, cell: Cell, found: Mapping[str, Outcomes], down
     ratios = []
     for family, row in families.items():
         reached = sum(full[name] == "right" for name in own if turn_families[name] == family)
-        if reached:  # a family that full tokens never get right has nothing to retain
+        if reached >= LEAST_TO_RETAIN * row["items"]:
             ratios.append(row["right"] / reached)
     smaller = found.get(f"{downsampling}@{cell.budget}", {})
     hard = [own[name] for name in own if smaller.get(name, "right") != "right"]
