@@ -14,12 +14,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))  # a test loads this file from elsewhere
 
-from sections import bench, claims, engine, load, models, safety, serve, training  # noqa: E402
+from sections import bench, claims, engine, load, models, reduction, safety, serve, training  # noqa: E402
 
 from foveate.cli.reference import section as command_section  # noqa: E402
 from foveate.cli.verbs import VERBS  # noqa: E402
 from foveate.media import limits_table  # noqa: E402
-from foveate.reduce.table import families_table, language_table, methods_table, video_table  # noqa: E402
 
 SECTION = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SECTIONS: dict[str, Callable[[], str]] = {
@@ -28,14 +27,11 @@ SECTIONS: dict[str, Callable[[], str]] = {
     **engine.SECTIONS,
     **load.SECTIONS,
     **models.SECTIONS,
+    **reduction.SECTIONS,
     **safety.SECTIONS,
     **serve.SECTIONS,
     **training.SECTIONS,
     "limits": limits_table,
-    "reduce-families": families_table,
-    "reduce-language": language_table,
-    "reduce-methods": methods_table,
-    "reduce-video": video_table,
 }
 
 
