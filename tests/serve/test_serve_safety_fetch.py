@@ -233,6 +233,7 @@ def test_hosts_that_parsers_read_differently_are_refused(host):
     [
         "https://user@pictures.example/a.png",
         "https://user:secret@pictures.example/a.png",
+        "http://user:secret@pictures.example/a.png?signature=secret",
         "https://pictures.example@127.0.0.1/",
         "https://127.0.0.1\\@pictures.example/",
         "https://pictures.example\\.127.0.0.1/",
@@ -493,6 +494,7 @@ POLYGLOTS = {
     "postscript, for Pillow's Ghostscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
     "a playlist, which would open further addresses": b"#EXTM3U\n#EXTINF:1,\nhttp://169.254.169.254/\n",
     "audio": b"fLaC" + bytes(600),
+    "audio in a container of pictures": b"RIFF\xff\xff\xff\xffWAVEfmt " + bytes(600),
     "ogg": b"OggS" + bytes(600),
     "instance credentials": b'{"AccessKeyId": "secret"}',
     "nothing": b"",

@@ -91,7 +91,7 @@ class MediaFetcher:
         if scheme == "file":
             return await asyncio.to_thread(folder.read, url, self.policy.media_folder, cap), short_name(url)
         if scheme not in self.policy.schemes:
-            raise self._wrong_scheme(url, scheme)
+            raise self._wrong_scheme("The media URL", scheme)  # which may have a password in it
         if scheme == "data":
             return await asyncio.to_thread(data_uri.decode, url, cap), data_uri.SHOWN
         location = parse(url)
@@ -146,7 +146,7 @@ class MediaFetcher:
         why = f"{scheme}: is not among {allowed}" if scheme else "it has no scheme"
         hint = nearest(scheme, self.policy.schemes) if scheme else ""
         fix = hint if hint.startswith("Did") else "Send the picture as data: URI."
-        return MediaRefused(f"{short_name(name)} is refused", reason="scheme", why=why, fix=fix)
+        return MediaRefused(f"{name} is refused", reason="scheme", why=why, fix=fix)
 
     async def _addresses(self, location: Location, first: Location) -> Sequence[Address]:
         """All addresses of the host; refused unless every one of them may be reached.

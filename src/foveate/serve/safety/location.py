@@ -23,9 +23,11 @@ _URL = re.compile(
 )
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_BAD = re.compile(
-    r"[\x00-\x20\x7f-\x9f\\\u2028\u2029\ufeff]"
-)  # C0, C1, space, backslash, marks that look like none
+# C0, C1, space, backslash, marks that look like none.
+_BAD = re.compile(r"[\x00-\x20\x7f-\x9f\\\u2028\u2029\ufeff]")
+# Targets of redirects that are read in several ways: after three slashes the host follows for browsers, a path for
+# others; and a first part with a colon that is no scheme (RFC 3986 §4.2 has none).
+_AMBIGUOUS = re.compile(r"///|(?![A-Za-z][A-Za-z0-9+.-]*:)[^/?#]*:")
 _KEPT = "/?:@!$&'()*+,;=-._~%[]"  # what stays as written in path and query; the rest is percent-encoded
 
 
@@ -101,9 +103,13 @@ def parse(url: str) -> Location:
 
 def follow(base: Location, location: str) -> Location:
     """Where a redirect from `base` leads; `MediaRefused` as for `parse`, without telling what the host sent."""
-    if _BAD.search(location) or len(location) > MAX_LENGTH:
+    if _BAD.search(location) or len(location) > MAX_LENGTH or _AMBIGUOUS.match(location):
         raise _redirect(base, "its target is not a plain URL")
-    joined = urljoin(base.url, location)
+    try:
+        # With a scheme it must be whole: `https:a` and `https:///a` are read in several ways, too.
+        joined = location if scheme_of(location) else urljoin(base.url, location)
+    except ValueError as error:  # half a bracket
+        raise _redirect(base, "its target is not a plain URL") from error
     if scheme_of(joined) not in _PORTS:
         raise _redirect(base, "it leads to another scheme")
     try:
