@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from playground_fake import FakeServer, fake_server
+from playground_steps import ready
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ARGUMENTS = [
@@ -49,7 +51,7 @@ def open_page(chromium_browser: Any) -> Iterator[Callable[..., Any]]:
 
     def open_it(url: str, **settings: Any) -> Any:
         context = chromium_browser.new_context(**{"viewport": {"width": 1280, "height": 860}, **settings})
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(40_000)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))
@@ -61,3 +63,14 @@ def open_page(chromium_browser: Any) -> Iterator[Callable[..., Any]]:
     for context in contexts:
         context.close()
     assert troubles == []
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    with fake_server() as server:
+        yield server
+
+
+@pytest.fixture
+def page(fake: FakeServer, open_page: Callable[..., Any]) -> Any:
+    return ready(open_page(fake.url))

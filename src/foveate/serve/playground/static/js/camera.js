@@ -5,10 +5,20 @@ import { PictureError, canvasBlob } from "./pictures.js";
 
 const FAR = 1e7; // seconds; seeking there makes a browser find the length of a recording that does not say it
 
-const once = (target, event) =>
+/** Waits for an event of a video; an error of it, or the dialog's closing, ends the wait. */
+const once = (video, event, closed) =>
   new Promise((resolve, reject) => {
-    target.addEventListener(event, resolve, { once: true });
-    target.addEventListener("error", () => reject(new PictureError("This browser cannot play the video.")), { once: true });
+    const settled = new AbortController();
+    const listen = (target, name, act) => {
+      const settle = () => {
+        settled.abort();
+        act();
+      };
+      target.addEventListener(name, settle, { signal: settled.signal });
+    };
+    listen(video, event, resolve);
+    listen(video, "error", () => reject(new PictureError("This browser cannot play the video.")));
+    listen(closed, "abort", () => reject(new PictureError("The video was closed.")));
   });
 
 const CAMERA_TROUBLE = {
@@ -24,6 +34,7 @@ export class FrameDialog {
   #address = "";
   #name = "";
   #busy = false;
+  #open = new AbortController(); // aborted when the dialog closes
 
   /** @param {object} hooks `frames(list of {blob, name})`. */
   constructor(hooks) {
@@ -35,7 +46,7 @@ export class FrameDialog {
   }
 
   async openCamera() {
-    this.#open("Camera", { camera: true });
+    this.#show("Camera", { camera: true });
     if (!navigator.mediaDevices?.getUserMedia) {
       // Browsers give cameras to https pages and to this machine's own only.
       return this.#say("The browser gives no camera to this page: open it at localhost or over https.");
@@ -53,11 +64,11 @@ export class FrameDialog {
   }
 
   async openVideo(file) {
-    this.#open(file.name || "Video", { camera: false });
+    this.#show(file.name || "Video", { camera: false });
     this.#address = URL.createObjectURL(file);
     this.#video.src = this.#address;
     try {
-      await once(this.#video, "loadeddata");
+      await once(this.#video, "loadeddata", this.#open.signal);
       if (!Number.isFinite(this.#video.duration)) await this.#findLength();
     } catch (error) {
       if (!(error instanceof PictureError)) throw error;
@@ -67,14 +78,15 @@ export class FrameDialog {
   }
 
   async #findLength() {
-    const known = once(this.#video, "durationchange");
+    const known = once(this.#video, "durationchange", this.#open.signal);
     this.#video.currentTime = FAR;
     await known;
     await this.#jump(0);
   }
 
-  #open(title, { camera }) {
+  #show(title, { camera }) {
     this.#release();
+    this.#open = new AbortController();
     byId("frames-title").textContent = title;
     byId("frames-interval-choice").hidden = !camera;
     byId("frames-seek-choice").hidden = camera;
@@ -95,11 +107,13 @@ export class FrameDialog {
   }
 
   #release() {
+    this.#open.abort();
     for (const track of this.#stream?.getTracks() ?? []) track.stop();
     this.#stream = null;
     this.#video.srcObject = null;
     if (this.#address) {
       this.#video.removeAttribute("src");
+      this.#video.load(); // lets go of the file
       URL.revokeObjectURL(this.#address);
       this.#address = "";
     }
@@ -110,7 +124,7 @@ export class FrameDialog {
   }
 
   async #jump(seconds) {
-    const there = once(this.#video, "seeked");
+    const there = once(this.#video, "seeked", this.#open.signal);
     this.#video.currentTime = seconds;
     await there;
   }

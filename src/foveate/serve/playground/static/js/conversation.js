@@ -39,15 +39,15 @@ export function findRun(turn, budget, reducer) {
   return turn.runs.findIndex(fits);
 }
 
-/** The messages of a request that asks for `turn`: all turns before it with the answers shown. */
+/** The messages of a request that asks for `turn`: the turns before it that have an answer, with the one shown. */
 export function messagesFor(conversation, turn, uris) {
+  const before = conversation.turns.slice(0, conversation.turns.indexOf(turn)).filter((one) => shownRun(one)?.answer);
   const messages = [];
-  for (const [index, one] of conversation.turns.entries()) {
+  for (const [index, one] of [...before, turn].entries()) {
     const pictures = index === 0 ? uris.map((url) => ({ type: "image_url", image_url: { url } })) : [];
     const content = pictures.length ? [...pictures, { type: "text", text: one.question }] : one.question;
     messages.push({ role: "user", content });
-    if (one === turn) break;
-    messages.push({ role: "assistant", content: shownRun(one)?.answer ?? "" });
+    if (one !== turn) messages.push({ role: "assistant", content: shownRun(one).answer });
   }
   return messages;
 }

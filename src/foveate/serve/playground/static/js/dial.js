@@ -4,12 +4,20 @@ import { budgetAt, budgetLabel, budgetSpoken, positionOf } from "./budget.js";
 import { byId } from "./dom.js";
 import { fragmentOf } from "./share.js";
 
+const PAUSE = 300; // milliseconds: arrow keys move the slider many steps, and only the last is asked for
+
 export class Dial {
+  #timer = 0;
+
   /** @param {Link} link knows the methods. @param {object} hooks `changed()`: to be asked again. */
   constructor(link, hooks) {
     this.link = link;
     byId("budget").addEventListener("input", () => this.#show());
-    for (const name of ["budget", "reducer", "compare"]) byId(name).addEventListener("change", () => hooks.changed());
+    byId("budget").addEventListener("change", () => {
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => hooks.changed(), PAUSE);
+    });
+    for (const name of ["reducer", "compare"]) byId(name).addEventListener("change", () => hooks.changed());
   }
 
   get budget() {

@@ -9,9 +9,22 @@ export class PictureError extends Error {}
 
 export const newId = () => `${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`;
 
+/** Drawings have no pixels before an element lays them out; all other kinds are decoded off the page. */
+async function bitmapOf(blob) {
+  if (blob.type !== "image/svg+xml") return createImageBitmap(blob);
+  const element = new Image();
+  element.src = URL.createObjectURL(blob);
+  try {
+    await element.decode();
+    return await createImageBitmap(element);
+  } finally {
+    URL.revokeObjectURL(element.src);
+  }
+}
+
 async function decode(blob, name) {
   try {
-    return await createImageBitmap(blob);
+    return await bitmapOf(blob);
   } catch (error) {
     if (!(error instanceof DOMException)) throw error;
     throw new PictureError(`${name} is no picture that this browser can read. PNG, JPEG and WebP always work.`);
