@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,13 @@ def test_the_image_is_built_from_files_that_are_there_and_let_in() -> None:
             assert sources and all((root / one).exists() and one.strip("./") in let_in for one in sources), (
                 line
             )
+
+
+def test_the_wheel_has_every_file_that_is_no_module() -> None:
+    root = DEPLOY.parent
+    package = root / "src" / "foveate"
+    patterns = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    packed = {path for pattern in patterns["package-data"]["foveate"] for path in package.glob(pattern)}
+    files = (path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    data = {path for path in files if path.suffix != ".py"}
+    assert len(data) > 20 and not data - packed
