@@ -90,8 +90,8 @@ class Context:
         return caller
 
 
-def context_of(request: Request) -> Context:
-    """The parts of the server that got the request."""
+async def context_of(request: Request) -> Context:
+    """The parts of the server that got the request. Async, as FastAPI runs plain functions in a thread."""
     context = request.app.state.context
     assert isinstance(context, Context)
     return context
@@ -100,6 +100,6 @@ def context_of(request: Request) -> Context:
 Here = Annotated[Context, Depends(context_of)]
 
 
-def require_caller(request: Request, here: Here) -> None:
+async def require_caller(request: Request, here: Here) -> None:
     """A dependency: lets nobody in without a key where the server asks for one."""
     here.caller_of(request)

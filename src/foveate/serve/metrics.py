@@ -120,7 +120,7 @@ class Metrics:
             (
                 "kv_cache_usage_perc",
                 "Share of the key-value blocks in use.",
-                engine.blocks_in_use / engine.blocks,
+                engine.blocks_in_use / max(1, engine.blocks),
             ),
             ("encoder_cache_bytes", "Bytes that the encoder cache holds.", engine.encoder_bytes),
         )
