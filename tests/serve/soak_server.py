@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -72,6 +73,17 @@ class SoakServer:
         """Processor time that the process has taken."""
         times = psutil.Process(self.process.pid).cpu_times()
         return float(times.user + times.system)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What `foveate ps` says of the servers that use this one's folder."""
+        done = subprocess.run(
+            [sys.executable, "-m", "foveate.cli", "ps", "--json"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "XDG_CACHE_HOME": str(self.log.parent)},
+        )
+        return list(json.loads(done.stdout)["servers"])
 
     def stop(self) -> int:
         """SIGTERM; its exit code."""

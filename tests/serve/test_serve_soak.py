@@ -139,7 +139,10 @@ def run(server: SoakServer, seconds: float, scenes: int) -> dict[str, Any]:
     assert after["descriptors"] <= before["descriptors"] + 2, figures[
         "descriptors"
     ]  # sockets of the last probes
+    (entry,) = server.listed()
+    assert (entry["url"], entry["state"], entry["running"], entry["waiting"]) == (server.url, "ready", 0, 0)
     assert server.stop() == 0
+    assert server.listed() == []
     log = server.log.read_text(encoding="utf-8")
     assert "Traceback" not in log, log[-3000:]
     return figures
