@@ -117,3 +117,26 @@ def test_a_body_above_the_cap_is_refused(server: LiveServer) -> None:
 def test_too_many_pictures(server: LiveServer, ask: Callable[..., Any]) -> None:
     reply = server.chat(ask(pictures=17))
     assert reply.status_code == 400 and reply.json()["error"]["code"] == "too_many_images"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, b'{"messages": [{"role": "user", "content": "\\ud800"}]}'),
+        (CHAT, b'{"messages": [{"role": "user", "content": "x"}], "user": "\\udfff"}'),
+        (CHAT, b'{"messages": [{"role": "user", "content": "x"}], "\\ud800": 1}'),
+        ("/v1/completions", b'{"prompt": "\\ud800"}'),
+        ("/v1/embeddings", b'{"input": ["\\ud800"]}'),
+        ("/v1/responses", b'{"input": "\\ud800"}'),
+        ("/tokenize", b'{"prompt": "\\ud800"}'),
+        (
+            CHAT,
+            b'{"messages": [{"role": "user", "content": "x"}], "tools": ' + b"[" * 500 + b"]" * 500 + b"}",
+        ),
+        (CHAT, b"[" * 100_000),
+    ],
+)
+def test_what_json_can_spell_and_nothing_can_take(server: LiveServer, path: str, body: bytes) -> None:
+    reply = server.http.post(path, content=body, headers={"content-type": "application/json"})
+    assert reply.status_code == 400, reply.text
+    assert reply.json()["error"]["type"] == "invalid_request_error"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Fields of OpenAI's API, and of other servers, that mean something this server does not do.
 REFUSED_FIELDS: dict[str, str] = {
@@ -33,11 +33,35 @@ REFUSED_FIELDS: dict[str, str] = {
     "web_search_options": "no model here searches the web",
 }
 
+DEEPEST = 128  # levels of JSON; schemas that people write have a dozen
+
 
 class Strict(BaseModel):
     """Unknown fields and values of another type are errors; null means not given."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Body(Strict):
+    """A whole request."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_plain(cls, data: Any) -> Any:
+        """Refuses what JSON can spell and nothing behind it could take: half a character (a lone surrogate), and
+        nesting so deep that reading it again would overflow the stack."""
+        waiting = [(data, 0)]
+        while waiting:
+            one, depth = waiting.pop()
+            if isinstance(one, str):
+                if not one.isascii() and any("\ud800" <= letter <= "\udfff" for letter in one):
+                    raise ValueError("a string has half a surrogate pair, which is no character")
+            elif isinstance(one, dict | list):
+                if depth == DEEPEST:
+                    raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+                inside = [*one.keys(), *one.values()] if isinstance(one, dict) else one
+                waiting += [(value, depth + 1) for value in inside]
+        return data
 
 
 class Loose(BaseModel):
@@ -56,7 +80,7 @@ class StreamOptions(Strict):
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class SamplingFields(Strict):
+class SamplingFields(Body):
     """How tokens are chosen; names of OpenAI's API, then those that other servers have added."""
 
     model: str | None = Field(None, description="A name from /v1/models; the only one where none is given.")

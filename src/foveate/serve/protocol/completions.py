@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from foveate.serve.protocol.chat import ImagePart, TextPart
-from foveate.serve.protocol.common import ClassicSamplingFields, Loose, Strict, Usage
+from foveate.serve.protocol.common import Body, ClassicSamplingFields, Loose, Usage
 
 TokenId = Annotated[int, Field(ge=0)]
 Words = Annotated[str, Field(min_length=1)]
@@ -56,7 +56,7 @@ class CompletionReply(Loose):
 EmbeddingItem = Words | ImagePart | TextPart
 
 
-class EmbeddingRequest(Strict):
+class EmbeddingRequest(Body):
     """What to embed: a text, tokens, a picture, or a list of texts and pictures."""
 
     model: str | None = None

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from foveate.serve.protocol.chat import Message
-from foveate.serve.protocol.common import Loose, Strict
+from foveate.serve.protocol.common import Body, Loose
 
 
 class ModelCard(Loose):
@@ -44,7 +44,7 @@ class Version(Loose):
     name: Literal["foveate"] = "foveate"
 
 
-class TokenizeRequest(Strict):
+class TokenizeRequest(Body):
     """Text, or messages as a chat would read them."""
 
     model: str | None = None
@@ -64,7 +64,7 @@ class TokenizeReply(Loose):
     image_tokens: int = 0
 
 
-class DetokenizeRequest(Strict):
+class DetokenizeRequest(Body):
     """Ids of tokens."""
 
     model: str | None = None
