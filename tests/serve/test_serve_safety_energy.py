@@ -241,7 +241,8 @@ def test_only_so_many_pictures_are_remembered():
 # -- the population ------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=100))
+# Without subnormal numbers: compiled code of the engine may have made this process round them to zero.
+@given(st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=100))
 def test_robust_figures_are_those_of_numpy(values):
     known = Population(least_spread=0.5)
     for value in values:
@@ -291,7 +292,7 @@ def test_ordinary_text_is_left_alone_and_a_model_that_runs_on_is_not():
     model = load()
     prose = over_texts(model, (".md",))
     assert prose["texts"] > 10 and prose["tokens"] > 50_000 and prose["alarms"] <= prose["texts"] // 20
-    answers = over_answers(model, 2, run_on=False)
-    assert answers["texts"] == 2 * len(SCORED_FAMILIES) and answers["alarms"] == 0
+    answers = over_answers(model, 1, run_on=False)
+    assert answers["texts"] == len(SCORED_FAMILIES) and answers["alarms"] == 0
     running = over_answers(model, 1, run_on=True)
     assert running["alarms"] > running["texts"] // 2 and running["tokens_saved"] > running["tokens"] // 4

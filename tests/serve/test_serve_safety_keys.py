@@ -207,9 +207,13 @@ def test_a_request_that_never_fits_says_so():
     assert refused.retry_after is None and "at most 100 tokens" in str(refused)
 
 
+# Without subnormal numbers: compiled code of the engine may have made this process round them to zero.
+WAITS, SHARES = st.floats(0, 100, allow_subnormal=False), st.floats(0, 1, allow_subnormal=False)
+
+
 @given(
     steps=st.lists(
-        st.tuples(st.floats(0, 100), st.integers(0, 30), st.floats(0, 1)),
+        st.tuples(WAITS, st.integers(0, 30), SHARES),
         max_size=40,
     )
 )
