@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -12,12 +13,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from foveate.cli.main import run
+from foveate.cli.verbs import load_verb
+from foveate.serve.safety.keys import KeyStore
+from foveate.serve.settings import ServeSettings
 
 LONG = {
     "messages": [{"role": "user", "content": "Hello"}],
@@ -118,3 +123,23 @@ def test_settings_are_checked_before_anything_else(
 ) -> None:
     assert run(["serve", "no/such-model", *flags]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_new_key_opens_the_server_that_knows_its_entry(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["serve", "--new-key", "web"]) == 0
+    told = capsys.readouterr()
+    file = tmp_path / "keys.toml"
+    file.write_text(told.out, encoding="utf-8")
+    key = told.err.split()[-1]
+    assert key not in told.out
+    caller = KeyStore.load(file).authenticate(f"Bearer {key}")
+    assert caller is not None and caller.name == "web"
+
+
+def test_every_setting_has_a_flag_and_a_variable() -> None:
+    flags = {parameter.name: parameter for parameter in load_verb("serve").params}
+    for entry in dataclasses.fields(ServeSettings):
+        assert flags[entry.name].envvar == f"FOVEATE_{entry.name.upper()}"
+        assert flags[entry.name].help == entry.metadata["help"]

@@ -60,7 +60,9 @@ def _parameters() -> list[inspect.Parameter]:
         parameters.append(_parameter(entry.name, option, default))
     for name, (kind, default, metavar, text) in MODEL_FLAGS.items():
         parameters.append(_parameter(name, _option(name, kind, metavar, text), default))
-    return parameters
+    text = "Print a new API key, and its entry for --api-key-file, and exit."
+    new_key = Annotated[str | None, typer.Option("--new-key", metavar="CALLER", help=text)]
+    return [*parameters, _parameter("new_key", new_key, None)]
 
 
 def _option(name: str, kind: Any, metavar: str | None, text: str) -> Any:
@@ -78,6 +80,9 @@ def command(**given: Any) -> None:
 
     foveate serve --visual-budget 25%
     """
+    if given["new_key"] is not None:
+        _print_key(given["new_key"])
+        return
     from foveate.reduce.budget import Budget
     from foveate.reduce.registry import find
     from foveate.serve.process import bind, run_server, url_of
@@ -119,6 +124,15 @@ def command(**given: Any) -> None:
 
 
 command.__signature__ = inspect.Signature(_parameters())  # type: ignore[attr-defined]
+
+
+def _print_key(caller: str) -> None:
+    """The entry on stdout, to be appended to a file; the key on stderr, for the caller alone."""
+    from foveate.serve.safety.keys import new_key
+
+    made = new_key(caller)
+    note(f"the key of {caller}, shown this once: {made.key}")
+    print(made.entry)
 
 
 def _front(given: dict[str, Any], settings: ServeSettings) -> Any:
