@@ -172,7 +172,7 @@ def test_everything_can_be_reached_by_keyboard_and_seen(page: Any) -> None:
         outlined.append(told[1])
         if told[0] == "question":
             break
-    wanted = ["open-library", "open-settings", "open", "camera", "seed", "difficulty", "draw", "next-scene"]
+    wanted = ["open-library", "open-settings", "open", "camera", "seed", "difficulty", "next-scene"]
     wanted += ["view-canvas", "opacity", "budget", "reducer", "compare", "export-png", "question"]
     assert [one for one in reached if one in wanted] == wanted
     assert all(outlined), [one for one, seen in zip(reached, outlined, strict=True) if not seen]

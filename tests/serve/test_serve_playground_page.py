@@ -287,7 +287,7 @@ def test_exports_hold_everything(page: Any) -> None:
 
 def test_a_link_opens_the_same_question(fake: FakeServer, page: Any, open_page: Open) -> None:
     page.fill("#seed", "12")
-    page.click("#draw")
+    page.press("#seed", "Enter")
     page.wait_for_function("() => document.querySelector('#question').value.includes('12')")
     page.fill("#question", "How large? <&%#")
     page.fill("#budget", "35")

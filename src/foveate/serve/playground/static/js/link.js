@@ -5,6 +5,8 @@ import { byId, fill, make } from "./dom.js";
 
 const PAUSES = [2, 4, 8, 15]; // seconds between looks for a lost server
 
+const sentence = (words) => `${words[0].toUpperCase()}${words.slice(1).replace(/\.$/, "")}.`;
+
 export class Link {
   #model = "";
   #reducers = [];
@@ -44,8 +46,8 @@ export class Link {
 
   #describe() {
     const card = this.#reducers.find((one) => one.name === byId("reducer").value);
-    const words = card ? [card.description, card.needs ? `Reads: ${card.needs}.` : "", card.paper ?? ""] : [];
-    byId("reducer-about").textContent = words.filter(Boolean).join(" ");
+    const words = card ? [card.description, card.needs ? `Reads: ${card.needs}` : "", card.paper ?? ""] : [];
+    byId("reducer-about").textContent = words.filter(Boolean).map(sentence).join(" ");
   }
 
   say(state, words) {

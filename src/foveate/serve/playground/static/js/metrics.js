@@ -37,9 +37,7 @@ export function facts(run) {
   const rate = decodeRate(run);
   if (rate !== null) told.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
   if (run.usage) told.push(`${run.usage.completion_tokens} tokens in ${duration(run.total)}`);
-  if (run.usage?.prompt_tokens_details?.cached_tokens) {
-    told.push(`${run.usage.prompt_tokens_details.cached_tokens} prompt tokens from cache`);
-  }
+  if (cachedOf(run)) told.push(`${cachedOf(run)} prompt tokens from cache`);
   return told;
 }
 
@@ -51,10 +49,17 @@ export function sameAnswer(one, other) {
   return plain(one) === plain(other);
 }
 
-/** One sentence on how two times compare. */
+const cachedOf = (run) => run.usage?.prompt_tokens_details?.cached_tokens ?? 0;
+const CACHE_BLOCK = 32; // prompt tokens; what both runs share of a template is less
+
+/** One sentence on how the times of two runs compare, or why they do not. */
 export function comparedTimes(reduced, full) {
-  if (!reduced || !full) return "";
-  const ratio = full / reduced;
+  if (!reduced.first || !full.first) return "";
+  if (Math.abs(cachedOf(reduced) - cachedOf(full)) > CACHE_BLOCK) {
+    const [name, run] = cachedOf(full) > cachedOf(reduced) ? ["full", full] : ["reduced", reduced];
+    return `Times do not compare: the ${name} run found ${cachedOf(run)} prompt tokens in a cache.`;
+  }
+  const ratio = full.first / reduced.first;
   if (ratio > 0.95 && ratio < 1.05) return "First token at the same time.";
   return ratio > 1
     ? `First token ${ratio.toFixed(1)} times sooner.`

@@ -15,11 +15,8 @@ export class Sources {
     byId("open").addEventListener("click", () => byId("file").click());
     byId("file").addEventListener("change", (event) => this.#files([...event.target.files]));
     byId("camera").addEventListener("click", () => this.frames.openCamera());
-    byId("draw").addEventListener("click", () => this.#drawAsked());
     byId("next-scene").addEventListener("click", () => this.#nextScene());
-    byId("seed").addEventListener("keydown", (event) => {
-      if (event.key === "Enter") this.#drawAsked();
-    });
+    for (const name of ["seed", "difficulty"]) byId(name).addEventListener("change", () => this.#drawAsked());
     document.addEventListener("paste", (event) => this.#paste(event));
     this.#acceptDrops();
   }

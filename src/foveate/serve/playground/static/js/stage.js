@@ -20,12 +20,12 @@ export function comparison(full, reduced) {
   const [all, few] = [tokensOf(full), tokensOf(reduced)];
   const words = [sameAnswer(full.answer, reduced.answer) ? "The same answer." : "The answers differ."];
   if (all && few) words.push(`${few.kept} instead of ${all.kept} visual tokens.`);
-  words.push(comparedTimes(reduced.first, full.first));
+  words.push(comparedTimes(reduced, full));
   return words.join(" ");
 }
 
 export class Stage {
-  #full = new View();
+  #full = new View({ hint: false });
   #shown = new View();
   #picture = 0;
   #looks = { opacity: 0.7, mode: "mask", layer: "parts" };
@@ -94,7 +94,7 @@ export class Stage {
     const image = imageOf(shown, this.#picture);
     this.#full.element.hidden = !comparing;
     byId("views").classList.toggle("comparing", comparing);
-    const beside = (run) => (comparing ? { answer: run?.answer || (run ? "…" : ""), facts: run?.state === "done" ? facts(run).slice(1).join(" · ") : "" } : {});
+    const beside = (run) => ({ answer: run ? run.answer || "…" : null, facts: run?.state === "done" ? facts(run).slice(1).join(" · ") : "" });
     this.#shown.setRun({
       image,
       title: shown ? `${budgetLabel(shown.budget)}${shown.budget === "full" ? "" : ` by ${shown.reducer}`}` : this.#name,

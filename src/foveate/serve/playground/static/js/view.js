@@ -19,7 +19,9 @@ export class View {
   #cursor = null;
   #looks = { opacity: 0.7, mode: "mask", layer: "parts" };
 
-  constructor() {
+  /** `hint`: whether it says how tokens are read; once on a page is enough. */
+  constructor({ hint = true } = {}) {
+    this.hint = hint ? HINT : "";
     this.element = make(
       "figure",
       { class: "view" },
@@ -109,7 +111,7 @@ export class View {
     if (image) {
       const padding = paddingCells(image, this.#tiles);
       label = `The picture: ${image.tokens_kept} of ${image.tokens} visual tokens kept by ${image.method}. Arrow keys walk over them.`;
-      told = padding ? `${HINT} ${padding} tokens lie on padding around the picture.` : HINT;
+      told = padding ? `${this.hint} ${padding} tokens lie on padding around the picture.` : this.hint;
       if (this.#cursor) told = this.#words(this.#cursor);
     }
     this.#canvas.setAttribute("aria-label", label);
