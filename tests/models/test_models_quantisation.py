@@ -64,6 +64,13 @@ def test_the_compiled_kernel_is_a_float32_product(rows: int, outside: int, insid
     assert ((got.double() - exact).abs() <= bound + 1e-12).all()
 
 
+@pytest.mark.skipif(not int8_kernel.available(), reason="there is no C compiler here")
+def test_loading_a_kernel_does_not_change_the_process_s_arithmetic() -> None:
+    """gcc's -ffast-math would: subnormal numbers became zero, in torch, numpy and everywhere else."""
+    product = torch.tensor([5e-324], dtype=torch.float64).mul(1.0)
+    assert product.view(torch.int64).item() == 1  # its bits: such a process finds zero equal to 5e-324
+
+
 def test_without_a_compiler_torch_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     linear, x = nn.Linear(96, 70), torch.randn(1, 96)

@@ -24,8 +24,16 @@ from pathlib import Path
 import torch
 
 _log = logging.getLogger(__name__)
-# Sums may be reordered, as every BLAS does; infinities and NaN keep their meaning.
-_FLAGS = ("-std=c11", "-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-fPIC", "-shared")
+# Sums may be reordered, as every BLAS does; infinities and NaN keep their meaning. Not -ffast-math: with it gcc links
+# code into the library that makes the whole process round subnormal numbers to zero from the moment it is loaded.
+_REORDERED = (
+    "-fassociative-math",
+    "-freciprocal-math",
+    "-fno-signed-zeros",
+    "-fno-trapping-math",
+    "-fno-math-errno",
+)
+_FLAGS = ("-std=c11", "-O3", "-march=native", *_REORDERED, "-fPIC", "-shared")
 
 
 class CompilerError(Exception):
