@@ -27,15 +27,21 @@ DEFAULT = "run"
 
 
 class _RunByDefault(TyperGroup):
-    """`foveate bench [MODEL] ...` means `foveate bench run [MODEL] ...`."""
+    """`foveate bench [MODEL] ...` means `foveate bench run [MODEL] ...`; alone it shows its verbs."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or args[0] not in (*self.commands, *HELP_FLAGS["help_option_names"]):
+        if args and args[0] not in (*self.commands, *HELP_FLAGS["help_option_names"]):
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=_RunByDefault, add_completion=False, rich_markup_mode=None, context_settings=HELP_FLAGS)
+app = typer.Typer(
+    cls=_RunByDefault,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings=HELP_FLAGS,
+)
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]
 

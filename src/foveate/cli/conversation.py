@@ -192,7 +192,9 @@ class Conversation:
         start = time.perf_counter()
         images = [*self.images, *self.pending]
         turn = {"role": "user", "content": self._content(question)}
-        prompt = self.model.prepare(self._messages(turn), images=images)
+        prompt = self.model.prepare(
+            self._messages(turn), images=images, to_be_reduced=str(self.visual.budget) != "full"
+        )
         self._asked += 1
         request_id = f"question-{self._asked}"
         stream = self.engine.stream(

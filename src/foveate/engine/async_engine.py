@@ -166,8 +166,14 @@ class AsyncEngine:
         else:
             light = constraint is None and not images and not has_pictures(prompt)
 
+        reduced = keywords.get("visual") is not None
+
         def work() -> Prompt:
-            made = prompt if isinstance(prompt, Prompt) else self.engine.model.prepare(prompt, images=images)
+            made = (
+                prompt
+                if isinstance(prompt, Prompt)
+                else self.engine.model.prepare(prompt, images=images, to_be_reduced=reduced)
+            )
             if constraint is not None:  # a large grammar takes a while; now the engine finds it compiled
                 self.engine.constraints.compile(constraint)
             return made

@@ -164,7 +164,7 @@ class Engine:
         """
         if not isinstance(prompt, Prompt):
             began = self._clock()
-            prompt = self.model.prepare(prompt, images=images)
+            prompt = self.model.prepare(prompt, images=images, to_be_reduced=visual is not None)
             preprocess_seconds += self._clock() - began
         if not prompt.token_ids:
             raise RequestError("The prompt has 0 tokens", why="there is nothing to go on from")

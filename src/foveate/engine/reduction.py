@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from foveate.engine.positions import PositionTrack
-from foveate.engine.request import RequestError
+from foveate.engine.request import RequestError, RequestTooLongError
 from foveate.reduce.budget import Budget, Plan
 from foveate.reduce.edges import edge_share
 from foveate.reduce.keep_map import KeepMap
@@ -132,6 +132,12 @@ def plan_reduction(
                 fix="Leave positions at their default.",
             )
         return after, reduction
+    if int(table.max()) >= model.context_length:
+        raise RequestTooLongError(
+            f"The prompt's positions reach {int(table.max()) + 1}, for dropped tokens keep their places",
+            why=f"the context of {model.ref} is {model.context_length} tokens",
+            fix='Close the gaps (positions="repack"), or use fewer or smaller images.',
+        )
     full = _track(table)
     reduction.track = PositionTrack(table=full.table[:, before_index].clone(), following=full.following)
     visual = torch.tensor(prompt.token_ids) == model.image_token_id

@@ -159,7 +159,13 @@ class VisionLanguageModel(abc.ABC):
 
     # -- shared steps ------------------------------------------------------------------------------------
 
-    def prepare(self, messages: Sequence[Mapping[str, Any]], *, images: Sequence[Any] = ()) -> Prompt:
+    def prepare(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        images: Sequence[Any] = (),
+        to_be_reduced: bool = False,
+    ) -> Prompt:
         """Template, image opening, pixel processing and placeholder expansion.
 
         Args:
@@ -167,6 +173,8 @@ class VisionLanguageModel(abc.ABC):
                 or "image_url".
             images: fill the image parts that carry no source of their own, in order; anything `open_image`
                 takes.
+            to_be_reduced: visual tokens will be dropped before anything is run, so only the text must fit into
+                the context here; whoever reduces checks the rest.
 
         Raises:
             PromptError: the prompt exceeds the context (both numbers named), images for a text-only model,
@@ -174,7 +182,7 @@ class VisionLanguageModel(abc.ABC):
         """
         from foveate.models.prompting import prepare_prompt
 
-        return prepare_prompt(self, messages, images)
+        return prepare_prompt(self, messages, images, to_be_reduced=to_be_reduced)
 
     @torch.inference_mode()
     def encode(

@@ -110,7 +110,11 @@ def apply_template(model: VisionLanguageModel, messages: Sequence[Mapping[str, A
 
 
 def prepare_prompt(
-    model: VisionLanguageModel, messages: Sequence[Mapping[str, Any]], images: Sequence[Any]
+    model: VisionLanguageModel,
+    messages: Sequence[Mapping[str, Any]],
+    images: Sequence[Any],
+    *,
+    to_be_reduced: bool,
 ) -> Prompt:
     """See `VisionLanguageModel.prepare`."""
     if not messages:
@@ -128,8 +132,8 @@ def prepare_prompt(
     text = model.render(normal)
     expanded = _expand(model, text, [model.placeholder_text(grid) for grid in grids])
     token_ids = _tokenize(model, expanded)
-    if len(token_ids) > model.context_length:
-        visual = sum(grid.tokens for grid in grids)
+    visual = sum(grid.tokens for grid in grids)
+    if len(token_ids) - (visual if to_be_reduced else 0) > model.context_length:
         raise ContextLengthError(
             f"The prompt has {len(token_ids)} tokens, {visual} of them visual",
             why=f"the context of {model.ref} is {model.context_length} tokens",

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from foveate.engine import VisualBudget
@@ -25,11 +26,13 @@ from foveate.serve.protocol.chat import (
     SystemMessage,
     TextPart,
     UserMessage,
+    VideoPart,
 )
 from foveate.serve.protocol.common import SamplingFields
 from foveate.serve.settings import ServeSettings
 from foveate.serve.tools import call_text, response_text
 
+FRAMES_PER_SECOND, MAX_FRAMES = 2.0, 8  # of a video, where the request does not say
 DETAIL_BUDGETS = {"low": "25%", "high": "full"}
 
 
@@ -42,6 +45,29 @@ class Pictures(Protocol):
         Raises:
             FoveateError: refused, or not there.
         """
+
+    async def frames(self, source: str, *, frames_per_second: float, max_frames: int) -> list[bytes]:
+        """Frames of a video in order, as pictures' bytes.
+
+        Raises:
+            FoveateError: refused, or no video.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Medium:
+    """A content part that is fetched: where it stands, what becomes of it, and what names it.
+
+    Attributes:
+        made: the part for `model.prepare`, which gets its pictures' bytes when they are loaded.
+        limit: frames of a video; 1 for a picture.
+    """
+
+    place: str
+    made: dict[str, Any]
+    source: str
+    frames_per_second: float | None = None
+    limit: int = 1
 
 
 class Conversation:
@@ -62,7 +88,7 @@ class Conversation:
         self.question = ""
         self.details: set[str] = set()
         self.digests: list[str] = []
-        self._pictures: list[tuple[str, dict[str, Any], str]] = []
+        self._media: list[_Medium] = []
         for index, message in enumerate(messages):
             self._add(index, message)
         if instructions:
@@ -78,8 +104,8 @@ class Conversation:
 
     @property
     def pictures(self) -> int:
-        """How many there are."""
-        return len(self._pictures)
+        """How many there are at most: a video may have fewer frames than it is asked for."""
+        return sum(medium.limit for medium in self._media)
 
     def _add(self, index: int, message: Message) -> None:
         content: Any = getattr(message, "content", None)
@@ -100,45 +126,79 @@ class Conversation:
         else:  # as Qwen's template writes it; few templates know the role
             self.messages.append({"role": "user", "content": response_text(_words(message.content))})
 
-    def _part(self, place: str, part: TextPart | ImagePart | FilePart) -> dict[str, Any]:
+    def _part(self, place: str, part: TextPart | ImagePart | VideoPart | FilePart) -> dict[str, Any]:
         if isinstance(part, TextPart):
             return {"type": "text", "text": part.text}
+        made: dict[str, Any] = {"type": "image"}
+        if isinstance(part, VideoPart):
+            asked = part.video_url
+            medium = _Medium(
+                place=place,
+                made=made,
+                source=asked.url,
+                frames_per_second=asked.frames_per_second or FRAMES_PER_SECOND,
+                limit=asked.max_frames or MAX_FRAMES,
+            )
+            self._media.append(medium)
+            return made
         source = part.file.file_id if isinstance(part, FilePart) else part.image_url.url
         if isinstance(part, ImagePart):
             self.details.add(part.image_url.detail or "auto")
-        made: dict[str, Any] = {"type": "image"}
-        self._pictures.append((place, made, source))
+        self._media.append(_Medium(place=place, made=made, source=source))
         return made
 
     async def load(self, pictures: Pictures, *, limit: int, owner: str) -> None:
-        """Fetches every picture, all at once.
+        """Fetches every picture and video, all at once; frames take the place of their video.
 
         Raises:
             ApiError: too many, or one is refused; `param` says which.
         """
-        if len(self._pictures) > limit:
+        if self.pictures > limit:
             raise ApiError(
-                f"The request has {len(self._pictures)} pictures",
+                f"The request has {self.pictures} pictures, frames of videos among them",
                 why=f"this server takes {limit} at most",
-                fix="Send fewer.",
+                fix="Send fewer, or give videos a smaller max_frames.",
                 param="messages",
                 code="too_many_images",
             )
-        tasks = [asyncio.ensure_future(pictures.read(source, owner=owner)) for _, _, source in self._pictures]
+        tasks = [asyncio.ensure_future(_read(pictures, medium, owner)) for medium in self._media]
         try:
-            for (place, made, _), task in zip(self._pictures, tasks, strict=True):
+            for medium, task in zip(self._media, tasks, strict=True):
                 try:
-                    data = await task
-                    made["image"] = data
-                    self.digests.append(hashlib.sha256(data).hexdigest())
+                    found = await task
                 except FoveateError as error:
                     told = as_api_error(error)
-                    told.param = place
+                    told.param = medium.place
                     raise told from error
+                medium.made["images"] = found
+                self.digests += [hashlib.sha256(data).hexdigest() for data in found]
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        self._unfold()
+
+    def _unfold(self) -> None:
+        """One part for every picture that a medium turned out to be."""
+        for message in self.messages:
+            if isinstance(message["content"], list):
+                message["content"] = [
+                    unfolded
+                    for part in message["content"]
+                    for unfolded in (
+                        [{"type": "image", "image": data} for data in part["images"]]
+                        if "images" in part
+                        else [part]
+                    )
+                ]
+
+
+async def _read(pictures: Pictures, medium: _Medium, owner: str) -> list[bytes]:
+    if medium.frames_per_second is None:
+        return [await pictures.read(medium.source, owner=owner)]
+    return await pictures.frames(
+        medium.source, frames_per_second=medium.frames_per_second, max_frames=medium.limit
+    )
 
 
 def _words(content: str | Sequence[Any] | None) -> str:

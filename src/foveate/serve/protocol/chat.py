@@ -35,6 +35,28 @@ class ImagePart(Strict):
     image_url: ImageUrl
 
 
+class VideoUrl(Strict):
+    """Where a video is, and which of its frames are looked at: pictures in order, at even distances."""
+
+    url: Annotated[str, Field(min_length=1)] = Field(
+        description="A data: URI or an address that starts with https:."
+    )
+    frames_per_second: Annotated[float, Field(gt=0, le=60)] | None = Field(
+        default=None, description="Frames a second; 2 where it is not given."
+    )
+    max_frames: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Where the rate gives more, this many spread over the whole video; 8 by default.",
+    )
+
+
+class VideoPart(Strict):
+    """A video, of which frames are looked at as pictures in order."""
+
+    type: Literal["video_url"]
+    video_url: VideoUrl
+
+
 class FileReference(Strict):
     """An uploaded picture."""
 
@@ -49,7 +71,7 @@ class FilePart(Strict):
 
 
 Text = str | Annotated[list[TextPart], Field(min_length=1)]
-Part = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]
+Part = Annotated[TextPart | ImagePart | VideoPart | FilePart, Field(discriminator="type")]
 
 
 class SystemMessage(Strict):

@@ -29,7 +29,6 @@ REFUSED_FIELDS: dict[str, str] = {
     "reasoning_effort": "no model here has a reasoning mode that can be set",
     "suffix": "no model here fills in the middle",
     "verbosity": "no model here has one",
-    "video_url": "videos are not taken yet",
     "web_search_options": "no model here searches the web",
 }
 

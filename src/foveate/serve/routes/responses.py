@@ -89,7 +89,7 @@ def _message(at: int, turn: InputMessage | OutputMessage) -> Any:
         return chat.SystemMessage(role="system", content=words)
     if isinstance(turn.content, str):
         return chat.UserMessage(role="user", content=turn.content)
-    parts: list[chat.TextPart | chat.ImagePart | chat.FilePart] = [
+    parts: list[chat.TextPart | chat.ImagePart | chat.VideoPart | chat.FilePart] = [
         _part(f"input[{at}].content[{place}]", part) for place, part in enumerate(turn.content)
     ]
     return chat.UserMessage(role="user", content=parts)
