@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -87,8 +88,15 @@ def run(options: argparse.Namespace, command: str) -> dict[str, dict[str, Any]]:
     return results
 
 
+def _stop(number: int, frame: object) -> None:
+    """Leaves through every `finally`: servers in sessions of their own would stay behind."""
+    sys.exit(128 + number)
+
+
 def main() -> int:
     options = parse(sys.argv[1:])
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     public = [re.sub(r"/\S*/", "", text) for text in sys.argv[1:]]  # without this machine's folders
     try:
         results = run(options, " ".join(["python benchmarks/serve.py", *public]))
