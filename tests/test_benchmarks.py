@@ -176,24 +176,24 @@ def test_a_peer_that_is_not_there_is_refused_by_name():
 
 
 @pytest.fixture
-def generate(monkeypatch):
+def sections(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS.parent / "docs"))
-    return importlib.import_module("generate")
+    return importlib.import_module("sections.engine")
 
 
-def test_the_table_says_what_was_measured_and_what_was_not(tmp_path, generate):
+def test_the_table_says_what_was_measured_and_what_was_not(tmp_path, sections):
     ratio = {"median": 6.0, "minimum": 5.5, "maximum": 7.25, "repetitions": 5}
     about = {"measured": {"processor": "Abacus", "threads": 2}}
     parts = {"throughput": {"ratios": {"static": ratio}, "agreement": {}, **about}}
     parts["openvino"] = {"not_measured": "not installed: how to", **about}
     result = tmp_path / "engine.json"
     result.write_text(json.dumps({"rows": {"smolvlm": {"float32": parts}}}))
-    table = generate.engine_speed(str(result))
+    table = sections.engine_speed(str(result))
     assert "| throughput over its best static batches | 6.00 (5.50 to 7.25) | 1.8 |" in table
     assert "| throughput over vLLM on CPU | not measured | 1.0 |" in table
     assert "OpenVINO GenAI (LLaVA's shape) | not installed |" in table
     assert "2 threads of Abacus" in table
 
 
-def test_without_a_result_the_docs_say_so(tmp_path, generate):
-    assert generate.engine_speed(str(tmp_path / "none.json")).startswith("Not measured yet")
+def test_without_a_result_the_docs_say_so(tmp_path, sections):
+    assert sections.engine_speed(str(tmp_path / "none.json")).startswith("Not measured yet")
