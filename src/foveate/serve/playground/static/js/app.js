@@ -160,6 +160,7 @@ class Playground {
    */
   async #askAbout(turn) {
     this.stop();
+    this.dial.settle();
     const controller = new AbortController();
     this.#running = controller;
     const budgets = this.dial.comparing && this.dial.budget !== "full" ? [this.dial.budget, "full"] : [this.dial.budget];

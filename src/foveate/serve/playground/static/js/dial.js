@@ -14,10 +14,15 @@ export class Dial {
     this.link = link;
     byId("budget").addEventListener("input", () => this.#show());
     byId("budget").addEventListener("change", () => {
-      clearTimeout(this.#timer);
+      this.settle();
       this.#timer = setTimeout(() => hooks.changed(), PAUSE);
     });
     for (const name of ["reducer", "compare"]) byId(name).addEventListener("change", () => hooks.changed());
+  }
+
+  /** The settings are being asked with: a move of the slider just before needs no asking of its own. */
+  settle() {
+    clearTimeout(this.#timer);
   }
 
   get budget() {
