@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-GIVE_UP = 120  # seconds; a reply that takes longer is a hang
+GIVE_UP = 240  # seconds; a reply that takes longer is a hang, on the busiest machine too
 MARGIN = 0.01  # in log-probability; where the two best are nearer, batches of other shapes may swap them
 LONG_ANSWER = {"ignore_eos": True, "max_tokens": 300, "stream": True}
 PNG_HEAD = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAA")

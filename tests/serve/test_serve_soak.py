@@ -167,6 +167,7 @@ def write(figures: dict[str, Any], target: Path) -> None:
     target.write_text(json.dumps({**about, **figures}, indent=1) + "\n", encoding="utf-8")
 
 
+@pytest.mark.timeout(900)
 def test_a_short_soak(server: SoakServer) -> None:
     run(server, seconds=8, scenes=5)
 
