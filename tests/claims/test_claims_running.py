@@ -184,8 +184,9 @@ def test_ctrl_c_keeps_what_was_done(tmp_path):
     """A process of its own gets the signal in the middle of a piece; the next run finds the earlier ones."""
     slow = textwrap.dedent(
         """
-        import sys, time
+        import signal, sys, time
         sys.path.insert(0, sys.argv[1])
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in a shell's background ignore it
         from foveate.claims import registry
         from foveate.cli.main import run
         from test_claims_running import Arithmetic
