@@ -42,7 +42,13 @@ class FakeModel:
     def visual_grid(self, width: int, height: int, *, images_in_prompt: int = 1) -> Any:
         return SimpleNamespace(tokens=TOKENS_PER_IMAGE)
 
-    def prepare(self, messages: Sequence[Mapping[str, Any]], *, images: Sequence[Any] = ()) -> Any:
+    def prepare(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        images: Sequence[Any] = (),
+        to_be_reduced: bool = False,
+    ) -> Any:
         self.messages = list(messages)
         parts = [part for message in messages for part in message["content"]]
         placeholders = sum(part["type"] == "image" for part in parts)

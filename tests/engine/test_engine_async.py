@@ -115,7 +115,7 @@ def test_preparing_a_prompt_holds_up_nobody() -> None:
     async def main() -> None:
         model, go_on, threads = FakeModel(), threading.Event(), []
 
-        def prepare(messages: Any, *, images: Any = ()) -> Prompt:
+        def prepare(messages: Any, *, images: Any = (), to_be_reduced: bool = False) -> Prompt:
             threads.append(threading.current_thread().name)
             assert go_on.wait(timeout=20)
             return text(4)

@@ -157,7 +157,7 @@ def test_text_does_not_wait_for_pictures_and_the_wait_is_recorded_apart() -> Non
     async def main() -> None:
         model, gate, threads = FakeModel(), Gate(), {}
 
-        def prepare(messages: Any, *, images: Any = ()) -> Prompt:
+        def prepare(messages: Any, *, images: Any = (), to_be_reduced: bool = False) -> Prompt:
             kind = messages[0]["content"][0]["type"]
             threads[kind] = threading.current_thread().name
             if kind == "image":
@@ -196,7 +196,7 @@ def test_a_cancelled_request_is_not_prepared() -> None:
     async def main() -> None:
         model, gate = FakeModel(), Gate()
 
-        def prepare(messages: Any, *, images: Any = ()) -> Prompt:
+        def prepare(messages: Any, *, images: Any = (), to_be_reduced: bool = False) -> Prompt:
             gate.work(images[0])
             return fake_prompt([1, 2])
 
