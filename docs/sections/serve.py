@@ -1,10 +1,11 @@
-"""The server: its endpoints and metrics."""
+"""The server: its endpoints, metrics and speed."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 from fastapi.routing import APIRoute
 
@@ -13,7 +14,13 @@ from foveate.serve.app import OPEN_ROUTERS, ROUTERS
 from foveate.serve.front import Refusals
 from foveate.serve.metrics import Metrics
 from foveate.serve.safety.guard import OutputGuard
-from sections.markdown import table
+from sections.markdown import read, table
+
+_NAMES = {
+    "engine": "the bare engine",
+    "transformers": "`transformers serve`",
+    "vllm": "vLLM's server on the CPU",
+}
 
 
 def endpoints() -> str:
@@ -49,4 +56,29 @@ def metrics() -> str:
     return table(("metric", "kind", "what it is"), sorted(rows))
 
 
-SECTIONS: dict[str, Callable[[], str]] = {"endpoints": endpoints, "metrics": metrics}
+def _spread(found: dict[str, Any], digits: int) -> str:
+    middle, low, high = (f"{found[name]:.{digits}f}" for name in ("median", "minimum", "maximum"))
+    return f"{middle} ({low} to {high})"
+
+
+def speed() -> str:
+    """The server beside the bare engine and other servers, and the targets, met or not."""
+    rows = []
+    for model, by_dtype in read("results/benchmarks/serve.json")["rows"].items():
+        for dtype, parts in by_dtype.items():
+            shown = f"{model}, {dtype}"
+            ratios = parts.get("throughput", {}).get("ratios", {})
+            for name, target in (("engine", "0.9"), ("transformers", "4"), ("vllm", "")):
+                if name in ratios:
+                    what = f"throughput over {_NAMES[name]}, 16 at once"
+                    rows.append((shown, what, _spread(ratios[name], 2), target))
+            if "first_token" in parts:
+                later = _spread(parts["first_token"]["difference_milliseconds"], 1)
+                rows.append((shown, "first token later than the engine's, ms, 1 alone", later, "at most 5"))
+    body = table(("model", "what", "median (spread)", "target"), rows)
+    return (
+        f"{body}\n\n`python benchmarks/serve.py --json`, on two cores; the load generator runs on them too."
+    )
+
+
+SECTIONS: dict[str, Callable[[], str]] = {"endpoints": endpoints, "metrics": metrics, "serve-speed": speed}
