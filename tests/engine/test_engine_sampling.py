@@ -24,7 +24,7 @@ def sampler(prompt: tuple[int, ...] = (), stops: tuple[int, ...] = (), **fields:
 
 def drawn(count: int = 400, **fields: Any) -> set[int]:
     """Ids that come up when the same row is offered many times."""
-    one = sampler(temperature=1.0, **fields)
+    one = sampler(**{"temperature": 1.0, **fields})
     return {one.choose(LOGITS)[0] for _ in range(count)}
 
 
@@ -80,6 +80,13 @@ def test_a_seed_draws_what_the_reference_draws() -> None:
     one = sampler(temperature=0.9, top_p=0.8, seed=11)
     rows = torch.randn(50, 30, generator=torch.Generator().manual_seed(1))
     assert [one.choose(row)[0] for row in rows] == [choose(row, options, generator) for row in rows]
+
+
+def test_a_temperature_next_to_zero_is_greedy() -> None:
+    for temperature in (5e-324, 1e-310, 1e-30):
+        assert drawn(temperature=temperature) == {4}
+        generator = torch.Generator().manual_seed(0)
+        assert choose(LOGITS, SamplingOptions(temperature=temperature), generator) == 4
 
 
 def test_answers_of_one_request_have_seeds_of_their_own() -> None:

@@ -28,7 +28,7 @@ def chromium() -> str | None:
     return os.environ.get("FOVEATE_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open an event loop runs, and other modules want their own
 def chromium_browser() -> Iterator[Any]:
     path = chromium()
     if path is None:

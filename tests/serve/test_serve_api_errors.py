@@ -33,7 +33,7 @@ REFUSED: list[tuple[dict[str, Any], str | None, str, str]] = [
     ({"logit_bias": {"dog": 1}}, "logit_bias", "invalid_value", "ids of tokens"),
     ({"logit_bias": {"99999": 1}}, None, "invalid_value", "the vocabulary has 555 tokens"),
     ({"n": 2, "temperature": 0}, None, "invalid_value", "greedy decoding"),
-    ({"store": True}, "store", "invalid_value", "input should be False"),
+    ({"store": True}, "store", "invalid_value", "it can only be false"),
     ({"messages": [{"role": "usr", "content": ""}]}, "messages[0]", "invalid_value", "'usr'"),
     ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_value", ""),
     ({"messages": part(type="text")}, "messages[0].content[0].text", "missing_required_parameter", ""),

@@ -95,7 +95,9 @@ class TokenSampler:
         if self._generator is None:
             return likeliest if logits is row and likeliest is not None else int(logits.argmax())
         # Drawn on the CPU in double precision, so that a seed gives the same text on every device.
-        probabilities = (logits.double().cpu() / self._parameters.temperature).softmax(dim=-1)
+        exact = logits.double().cpu()
+        # Less the largest first: a temperature next to 0 would make it infinite, and then nothing is a number.
+        probabilities = ((exact - exact.max()) / self._parameters.temperature).softmax(dim=-1)
         ordered, order = probabilities.sort(descending=True, stable=True)
         parameters = self._parameters
         outside = torch.zeros_like(ordered, dtype=torch.bool)

@@ -121,7 +121,9 @@ def choose(logits: torch.Tensor, options: SamplingOptions, generator: torch.Gene
     if options.temperature == 0:
         return int(logits.argmax())
     # Drawn on the CPU in double precision, so that a seed gives the same text on every device.
-    probabilities = (logits.double().cpu() / options.temperature).softmax(dim=-1)
+    exact = logits.double().cpu()
+    # Less the largest first: a temperature next to 0 would make it infinite, and then nothing is a number.
+    probabilities = ((exact - exact.max()) / options.temperature).softmax(dim=-1)
     ordered, order = probabilities.sort(descending=True, stable=True)
     outside = ordered.cumsum(0) - ordered >= options.top_p  # the first token always stays in
     ordered[outside] = 0.0

@@ -21,6 +21,10 @@ from foveate.serve.errors import as_api_error, error_body
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 DONE = b"data: [DONE]\n\n"
+# For the schema: what a route that streams may answer beside its whole reply.
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "The answer."}
+}
 HEADERS = {
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",

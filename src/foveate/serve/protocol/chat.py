@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from foveate.serve.protocol.common import ClassicSamplingFields, Loose, Strict, Usage
+from foveate.serve.protocol.common import ClassicSamplingFields, Loose, Off, Strict, Usage
 
 
 class TextPart(Strict):
@@ -199,7 +199,7 @@ class ChatRequest(ClassicSamplingFields):
     parallel_tool_calls: bool | None = Field(None, description="An answer has one call at most, either way.")
     response_format: ResponseFormat | None = None
     modalities: list[Literal["text"]] | None = None
-    store: Literal[False] | None = None
+    store: Off | None = None
     service_tier: Literal["auto", "default"] | None = None
 
 

@@ -6,9 +6,9 @@ Owns the fields that are refused and why. A field that is neither known nor list
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 # Fields of OpenAI's API, and of other servers, that mean something this server does not do.
 REFUSED_FIELDS: dict[str, str] = {
@@ -69,11 +69,21 @@ class Loose(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+def _is_off(value: bool) -> bool:
+    if value:
+        raise ValueError("it can only be false")
+    return value
+
+
+# Not Literal[False], which takes 0: another type, that the schema of a strict field must not let through.
+Off = Annotated[bool, AfterValidator(_is_off), WithJsonSchema({"type": "boolean", "const": False})]
+
+
 class StreamOptions(Strict):
     """What a stream carries besides the answer."""
 
     include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: Off | None = None
 
 
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -91,7 +101,7 @@ class SamplingFields(Body):
     )
     top_k: Annotated[int, Field(ge=-1)] | None = Field(None, description="0 and -1: all.")
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     min_tokens: Annotated[int, Field(ge=0)] | None = None
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[int], Field(max_length=64)] | None = None

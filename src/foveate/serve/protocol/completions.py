@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from foveate.serve.protocol.chat import ImagePart, TextPart
-from foveate.serve.protocol.common import Body, ClassicSamplingFields, Loose, Usage
+from foveate.serve.protocol.common import Body, ClassicSamplingFields, Loose, Off, Usage
 
 TokenId = Annotated[int, Field(ge=0)]
 Words = Annotated[str, Field(min_length=1)]
@@ -19,7 +19,7 @@ class CompletionRequest(ClassicSamplingFields):
     prompt: Words | Annotated[list[TokenId], Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="16 where not given.")
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    echo: Literal[False] | None = None
+    echo: Off | None = None
     best_of: Literal[1] | None = None
     suffix: None = None
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from foveate.serve.protocol.common import Loose, SamplingFields, Strict
+from foveate.serve.protocol.common import Loose, Off, SamplingFields, Strict
 
 
 class InputText(Strict):
@@ -95,8 +95,8 @@ class ResponsesRequest(SamplingFields):
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
     text: TextSettings | None = None
-    store: Literal[False] | None = Field(None, description="Replies are never stored.")
-    background: Literal[False] | None = None
+    store: Off | None = Field(None, description="Replies are never stored.")
+    background: Off | None = None
     truncation: Literal["disabled"] | None = None
     service_tier: Literal["auto", "default"] | None = None
 

@@ -16,12 +16,13 @@ from foveate.serve.prompts import Conversation, visual_budget
 from foveate.serve.protocol.chat import ChatReply, ChatRequest, JsonFormat, JsonSchemaFormat, ResponseFormat
 from foveate.serve.replies import Envelope, chat_events, chat_reply
 from foveate.serve.sampling import sampling_parameters
+from foveate.serve.streaming import STREAMED
 from foveate.serve.tools import Toolbox, toolbox
 
 router = APIRouter()
 
 
-@router.post("/v1/chat/completions", response_model=ChatReply, tags=["OpenAI"])
+@router.post("/v1/chat/completions", response_model=ChatReply, responses=STREAMED, tags=["OpenAI"])
 async def create_chat_completion(body: ChatRequest, request: Request, here: Here) -> Response:
     """Goes on with a conversation about text and pictures; whole, or as server-sent events with `stream`."""
     model_name = here.require_model(body.model)

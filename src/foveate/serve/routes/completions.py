@@ -18,7 +18,7 @@ from foveate.serve.jobs import Job
 from foveate.serve.protocol.completions import CompletionReply, CompletionRequest
 from foveate.serve.replies import FINISH_REASONS, Envelope, finish
 from foveate.serve.sampling import sampling_parameters
-from foveate.serve.streaming import DONE, event
+from foveate.serve.streaming import DONE, STREAMED, event
 
 if TYPE_CHECKING:
     from foveate.engine.request import TokenLogprob
@@ -28,7 +28,7 @@ router = APIRouter()
 DEFAULT_TOKENS = 16  # OpenAI's
 
 
-@router.post("/v1/completions", response_model=CompletionReply, tags=["OpenAI"])
+@router.post("/v1/completions", response_model=CompletionReply, responses=STREAMED, tags=["OpenAI"])
 async def create_completion(body: CompletionRequest, request: Request, here: Here) -> Response:
     """Goes on with a text or with tokens."""
     model_name = here.require_model(body.model)

@@ -27,12 +27,12 @@ from foveate.serve.protocol.responses import (
 )
 from foveate.serve.replies import Envelope, finish
 from foveate.serve.sampling import sampling_parameters
-from foveate.serve.streaming import event
+from foveate.serve.streaming import STREAMED, event
 
 router = APIRouter()
 
 
-@router.post("/v1/responses", response_model=ResponsesReply, tags=["OpenAI"])
+@router.post("/v1/responses", response_model=ResponsesReply, responses=STREAMED, tags=["OpenAI"])
 async def create_response(body: ResponsesRequest, request: Request, here: Here) -> Response:
     """Answers a conversation; whole, or as server-sent events with `stream`."""
     model_name = here.require_model(body.model)
