@@ -171,7 +171,7 @@ def test_responses_whole_and_streamed(client: openai.OpenAI, server: LiveServer,
     ("fields", "param", "words"),
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id", "not stored"),
-        ({"store": True}, "store", "False"),
+        ({"store": True}, "store", "it can only be false"),
         ({"tools": []}, "tools", "Unknown field"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
