@@ -1,0 +1,1 @@
+"""Tasks, one per file; `registry` finds them by name."""
