@@ -21,7 +21,8 @@ from foveate.evaluate.statistics.paired import (
     sign_flip_test,
 )
 from foveate.evaluate.statistics.power import detectable_difference, items_needed, power_note
-from foveate.evaluate.statistics.proportions import wilson_interval
+from foveate.evaluate.statistics.proportions import proportions_z, wilson_interval
+from foveate.evaluate.statistics.ranks import kendall_tau, order_changes, ranks
 from foveate.evaluate.statistics.runs import t_interval, t_quantile
 
 __all__ = [
@@ -35,9 +36,13 @@ __all__ = [
     "detectable_difference",
     "holm",
     "items_needed",
+    "kendall_tau",
     "mcnemar",
+    "order_changes",
     "paired_test",
     "power_note",
+    "proportions_z",
+    "ranks",
     "sign_flip_test",
     "t_interval",
     "t_quantile",
