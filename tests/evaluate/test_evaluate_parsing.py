@@ -1,0 +1,271 @@
+"""Reading answers: a table of awkward replies, and that nothing is read where nothing was said."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foveate.evaluate import parsing
+from foveate.evaluate.parsing import is_refusal, read_choice, read_number, read_word, read_yes_no, verdict
+
+STARS = {"A": "cat", "B": "red star", "C": "blue star", "D": "none of these"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("B", "B"),
+        ("b", "B"),
+        ("(B)", "B"),
+        ("[b].", "B"),
+        ("B.", "B"),
+        ("**B**", "B"),
+        ("$\\boxed{B}$", "B"),
+        ("\\boxed{\\text{B}}", "B"),
+        ("<answer>B</answer>", "B"),
+        ("Option B", "B"),
+        ("Answer: B", "B"),
+        ("The answer is B because the star is red.", "B"),
+        ("The correct option is (B).", "B"),
+        ("B. red star", "B"),
+        ("B) Red star", "B"),
+        ("B: red star", "B"),
+        ("B red star", "B"),
+        ("B, since C is blue.", "B"),
+        ("B. It cannot be (C), which is blue.", "B"),
+        ("red star", "B"),
+        ("The red star.", "B"),
+        ("It is the red star", "B"),
+        ("none of these", "D"),
+        ("I first thought of C.\nLooking again it is red.\nB", "B"),
+        ("The answer is A. Looking again: final answer: B", "B"),
+        ("<think>A? No, the star is red.</think>B", "B"),
+        # contradictions
+        ("A or B", None),
+        ("A and B", None),
+        ("A, B", None),
+        ("A/B", None),
+        ("(A) or (B)", None),
+        ("The answer is A or B", None),
+        ("A. red star", None),
+        ("The answer is A. The answer is B.", None),
+        ("A. The answer is B.", None),
+        ("\\boxed{A} \\boxed{B}", None),
+        ("B\nC", None),
+        # absent
+        ("", None),
+        ("E", None),
+        ("A star is seen", None),
+        ("A cat sits there", None),
+        ("I see a star", None),
+        ("not B", None),
+        ("The star is red", None),
+        ("It could be the red star", None),
+        ("<think>B", None),
+        ("42", None),
+        ("ABBA", None),
+        ("Because", None),
+        ("I cannot see the image.", None),
+    ],
+)
+def test_choices(reply, expected):
+    assert read_choice(reply, STARS) == expected
+
+
+def test_labels_alone_and_digits():
+    assert read_choice("2", ("1", "2", "3")) == "2"
+    assert read_choice("12", ("1", "2", "3")) is None
+    assert read_choice("10.", [str(n) for n in range(1, 12)]) == "10"
+    assert read_choice("The answer is 1", [str(n) for n in range(1, 12)]) == "1"
+    assert read_choice("I", [*"ABCDEFGHI"]) == "I"
+    assert read_choice("I think so", [*"ABCDEFGHI"]) is None
+
+
+def test_an_option_text_that_two_options_share_chooses_neither():
+    assert read_choice("star", {"A": "star", "B": "star"}) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("yes", "yes"),
+        ("No.", "no"),
+        ("**Yes**", "yes"),
+        ("Yes, there is a cat.", "yes"),
+        ("No there isn't", "no"),
+        ("Yes it is", "yes"),
+        ("no - it is a dog", "no"),
+        ("Yes, there is no cat but a dog.", "yes"),
+        ("The answer is yes.", "yes"),
+        ("Let me look. Final answer: No", "no"),
+        ("<think>yes? no</think> No", "no"),
+        ("Yes. No.", None),
+        ("yes or no", None),
+        ("Yes/No", None),
+        ("No, wait, yes.", None),
+        ("Yes. The answer is no.", None),
+        ("There is no cat.", None),
+        ("No cats are visible.", None),
+        ("Nothing", None),
+        ("Yesterday", None),
+        ("none", None),
+        ("", None),
+        ("I don't know.", None),
+    ],
+)
+def test_yes_no(reply, expected):
+    assert read_yes_no(reply) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("3", 3),
+        ("three", 3),
+        ("There are three stars.", 3),
+        ("There are 3 (three) stars", 3),
+        ("There is one.", 1),
+        ("One", 1),
+        ("twenty-one", 21),
+        ("ninety nine", 99),
+        ("1,204", 1204),
+        ("-5", -5),
+        ("−5", -5),
+        ("12%", 12),
+        ("$3.50", 3.5),
+        (".5", 0.5),
+        ("3.5 million", 3_500_000),
+        ("two hundred", 200),
+        ("2 red and 3 blue, so the answer is 5.", 5),
+        ("2 + 3\n#### 5", 5),
+        ("0", 0),
+        ("3.", 3),
+        ("2 or 3", None),
+        ("2-3", None),
+        ("3/4", None),
+        ("between two and four", None),
+        ("at least 3", None),
+        ("more than three", None),
+        ("the red one", None),
+        ("one of them is red", None),
+        ("the 3rd", None),
+        ("A4", None),
+        ("1.2.3", None),
+        ("none", None),
+        ("some", None),
+        ("", None),
+        ("I can't tell whether there are 3.", None),
+        ("final answer: 3. final answer: 4", None),
+    ],
+)
+def test_numbers(reply, expected):
+    assert read_number(reply) == expected
+
+
+COLOURS = ("red", "blue", "light blue", "green")
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("red", "red"),
+        ("Red.", "red"),
+        ("The star is red.", "red"),
+        ("It is light blue", "light blue"),
+        ("I can see that it is red", "red"),
+        ("red, definitely red", "red"),
+        ("The answer is red, and the circle is blue.", None),
+        ("Answer: red\nThe circle is blue.", "red"),
+        ("red and blue", None),
+        ("red or green", None),
+        ("not red", None),
+        ("It isn't red", None),
+        ("there is no red star", None),
+        ("reddish", None),
+        ("coloured", None),
+        ("", None),
+        ("I don't know, red", None),
+        ("maybe red", None),
+    ],
+)
+def test_words(reply, expected):
+    assert read_word(reply, COLOURS) == expected
+
+
+def test_words_that_stand_for_an_answer():
+    meanings = {"grey": "grey", "gray": "grey", "not visible": "hidden"}
+    assert read_word("gray", meanings) == "grey"
+    assert read_word("It is gray, or rather grey", {**meanings}) is None
+    assert read_word("not visible", meanings) == "hidden"
+    assert read_word("anything", ()) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "refused"),
+    [
+        ("I'm sorry, but I can't help with that.", True),
+        ("As an AI, I have no eyes.", True),
+        ("I cannot see the image.", True),
+        ("I don’t know.", True),
+        ("It cannot be determined from the picture.", True),
+        ("No image was provided.", True),
+        ("It is impossible to tell.", True),
+        ("There is no red star.", False),
+        ("No", False),
+        ("red", False),
+        ("", False),
+        ("The star cannot move.", False),
+    ],
+)
+def test_refusals(reply, refused):
+    assert is_refusal(reply) is refused
+
+
+def test_the_verdict_tells_wrong_from_unparsed_and_refused():
+    assert verdict("A", "A", lambda choice: choice == "A", picked="A").outcome == "correct"
+    assert verdict("B", "B", False).outcome == "wrong"
+    assert verdict("hm", None, True).outcome == "unparsed"
+    assert verdict("I cannot see it", None, True).outcome == "refused"
+    assert verdict("A", "A", True, picked="A").details == {"picked": "A"}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=80))
+def test_no_reply_breaks_a_reader(text):
+    assert read_choice(text, STARS) in {None, *STARS}
+    assert read_yes_no(text) in {None, "yes", "no"}
+    assert read_number(text) is None or isinstance(read_number(text), float)
+    assert read_word(text, COLOURS) in {None, *COLOURS}
+    is_refusal(text)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet="efghjklmnop ,.!?", max_size=60))
+def test_nothing_is_read_where_nothing_was_said(text):
+    assert read_choice(text, STARS) is None
+    assert read_yes_no(text) is None
+    assert read_word(text, COLOURS) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from("ABCD"), st.sampled_from("ABCD"), st.sampled_from((" or ", " and ", "/", ", ", " & ")))
+def test_two_labels_are_an_answer_only_where_they_are_the_same(first, second, joint):
+    assert read_choice(f"{first}{joint}{second}", STARS) is None
+    assert read_choice(f"The answer is {first}. Final answer: {second}", STARS) == second
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(-9999, 9999), st.sampled_from(("{}", "{}.", "There are {}.", "answer: {}", "({})")))
+def test_numbers_come_back(value, form):
+    assert read_number(form.format(value)) == value
+    assert read_number(form.format(f"{value:,}")) == value
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 99))
+def test_number_words_come_back(value):
+    words = [w for w, v in parsing._WORDS.items() if v == value] or [
+        f"{next(w for w, v in parsing._WORDS.items() if v == value - value % 10)}-{parsing._UNITS[value % 10]}"
+    ]
+    assert read_number(words[0]) == value
