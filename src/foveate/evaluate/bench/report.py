@@ -5,12 +5,8 @@ Owns the page. Everything in it comes from the summary and the gallery.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from foveate.evaluate.bench import tables
@@ -19,20 +15,11 @@ from foveate.evaluate.bench.gallery import Exhibit, Panel, exhibits, middle_budg
 from foveate.evaluate.bench.grid import FULL
 from foveate.evaluate.bench.plots import draw_heat_map, draw_pareto, family_points, require_plots
 from foveate.evaluate.bench.summary import summarise
+from foveate.evaluate.page import document, figure, paragraph, photograph, table, text
 from foveate.evaluate.provenance import write_atomically
 
 __all__ = ["require_plots", "write_report"]
 SUMMARY, REPORT, PARETO, HEAT_MAP = "summary.json", "report.html", "pareto.png", "families.png"
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; }
-h2 { margin-top: 2.5rem; } figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th { position: sticky; top: 0; background: #f4f4f4; } th:first-child, td:first-child { text-align: left; }
-td.words { text-align: left; white-space: normal; } .scroll { overflow-x: auto; }
-.exhibit { display: flex; flex-wrap: wrap; gap: 1rem; } .exhibit figure { width: 264px; margin: .5rem 0; }
-.right { color: #0b4f8a; } .wrong { color: #a33c00; } footer { margin-top: 3rem; font-size: 13px; color: #555; }
-"""
 
 
 def write_report(folder: RunFolder) -> dict[str, Any]:
@@ -57,48 +44,44 @@ def page(folder: RunFolder, summary: Mapping[str, Any], shown: Sequence[Exhibit]
     """The whole document."""
     run = folder.run
     parts = [
-        f"<h1>Visual-token reduction on {_text(summary['model'])}</h1>",
-        _paragraph(
+        f"<h1>Visual-token reduction on {text(summary['model'])}</h1>",
+        paragraph(
             f"{summary['items']} questions about as many held-out pictures, the same in every cell, answered "
             f"greedily. Pictures: the procedural world, difficulty {folder.grid.difficulty}. {summary['note']}"
         ),
         "<h2>Accuracy against kept tokens</h2>",
-        _figure(
-            folder.path / PARETO, "Right answers in percent against visual tokens kept, with 95 % intervals"
+        figure(
+            (folder.path / PARETO).read_bytes(),
+            "Right answers in percent against visual tokens kept, with 95 % intervals",
         ),
-        _table(tables.overview(summary)),
-        _paragraph(_HOW_TO_READ),
+        table(*tables.overview(summary)),
+        paragraph(_HOW_TO_READ),
         _stand_in(run),
         "<h2>What cannot be told apart</h2>",
-        _table(tables.ties(summary), words=True),
-        _paragraph(
+        table(*tables.ties(summary), words=True),
+        paragraph(
             "Members of a group are not separated from its best by McNemar's exact test, Holm-corrected over "
             "all pairs of the budget."
         ),
         "<h2>By kind of question</h2>",
-        _paragraph("Points from full tokens, of the first question on each picture."),
+        paragraph("Points from full tokens, of the first question on each picture."),
         _heat_table(summary),
         "<h2>Questions that a smaller picture gets wrong</h2>",
-        _table(tables.hard_questions(summary)),
-        _paragraph(f"At the cell's own budget; the smaller picture is {summary['downsampling']}."),
+        table(*tables.hard_questions(summary)),
+        paragraph(f"At the cell's own budget; the smaller picture is {summary['downsampling']}."),
     ]
     if summary["turns"] > 1:
         parts += [
             "<h2>Second turn</h2>",
-            _table(tables.later_turns(summary)),
-            _paragraph(
+            table(*tables.later_turns(summary)),
+            paragraph(
                 "The world's own follow-up about the same picture (“And what is its colour?”), asked after the "
                 "model's own first answer. The picture is not encoded again."
             ),
         ]
     parts += _costs(run, summary)
     parts += [*_left_out(summary), *_gallery(shown, budget), _footer(run)]
-    body = "\n".join(part for part in parts if part)
-    title = f"foveate bench: {_text(summary['model'])}"
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+    return document(f"foveate bench: {summary['model']}", parts)
 
 
 _HOW_TO_READ = (
@@ -110,36 +93,19 @@ _HOW_TO_READ = (
 )
 
 
-def _text(value: object) -> str:
-    return html.escape(str(value))
-
-
-def _paragraph(text: str) -> str:
-    return f"<p>{_text(text)}</p>"
-
-
-def _table(table: tables.Table, *, words: bool = False) -> str:
-    header, rows = table
-    kind = ' class="words"' if words else ""
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
-    lines = ["".join(f"<td{kind}>{_text(cell)}</td>" for cell in row) for row in rows]
-    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
-
-
 def _heat_table(summary: Mapping[str, Any]) -> str:
     """A table a budget; colour and number say the same."""
     (full,) = (record for record in summary["cells"] if record["cell"] == FULL)
     families = list(full["turns"]["1"]["families"])
     parts = []
     for budget in summary["ties"]:
-        head = "".join(f"<th>{_text(name)}</th>" for name in (f"at {budget}", *families))
+        head = "".join(f"<th>{text(name)}</th>" for name in (f"at {budget}", *families))
         lines = []
         for record in tables.method_records(summary):
             if record["budget"] == budget:
                 values = [family_points(record, full, family) for family in families]
                 cells = "".join(f'<td style="background:{_shade(v)}">{v:+.0f}</td>' for v in values)
-                lines.append(f"<tr><td>{_text(record['method'])}</td>{cells}</tr>")
+                lines.append(f"<tr><td>{text(record['method'])}</td>{cells}</tr>")
         parts.append(f"<table><thead><tr>{head}</tr></thead>\n<tbody>{''.join(lines)}</tbody></table><br>")
     return f'<div class="scroll">{"".join(parts)}</div>'
 
@@ -151,26 +117,18 @@ def _shade(points: float) -> str:
     return "#" + "".join(f"{round(255 + share * (one - 255)):02x}" for one in hue)
 
 
-def _data_uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def _figure(path: Path, description: str) -> str:
-    return f'<figure><img src="{_data_uri(path.read_bytes(), "png")}" alt="{_text(description)}"></figure>'
-
-
 def _stand_in(run: Mapping[str, Any]) -> str:
     if not run["stands_in"]:
         return ""
-    return _paragraph(f"average_pool stands for a smaller picture, because: {run['stands_in']}")
+    return paragraph(f"average_pool stands for a smaller picture, because: {run['stands_in']}")
 
 
 def _costs(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     """Times and memory, one request at a time and many at once."""
     parts = [
         "<h2>Times and memory</h2>",
-        _table(tables.costs(summary)),
-        _paragraph(
+        table(*tables.costs(summary)),
+        paragraph(
             f"Medians in milliseconds of {run['clock']}, one request at a time, threads: {run['threads']}, processor: "
             f"{run['machine'].get('processor', 'an unnamed processor')}. Cache: key-value blocks in use at "
             "their peak. Resident: the whole process so far, weights and libraries included."
@@ -179,8 +137,8 @@ def _costs(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     if summary["speed"]:
         parts += [
             "<h2>Many at once</h2>",
-            _table(tables.speed(summary)),
-            _paragraph(
+            table(*tables.speed(summary)),
+            paragraph(
                 f"As soon as one request ends the next begins; every answer is {summary['speed'][0]['answer_tokens']} "
                 f"tokens long. Medians of whole passes, {run['clock']}."
             ),
@@ -193,7 +151,7 @@ def _left_out(summary: Mapping[str, Any]) -> list[str]:
     parts = []
     if summary["equal_tiles"]:
         parts.append(
-            _paragraph(
+            paragraph(
                 "The model writes text between tiles, so these share the budget among them equally instead of as they "
                 f"do by default: {', '.join(summary['equal_tiles'])}."
             )
@@ -201,10 +159,10 @@ def _left_out(summary: Mapping[str, Any]) -> list[str]:
     if summary["refused"]:
         parts += [
             "<h2>Refused</h2>",
-            _table((("cells", "reason"), _by_reason(summary["refused"])), words=True),
+            table(("cells", "reason"), _by_reason(summary["refused"]), words=True),
         ]
     if summary["unfinished"]:
-        parts += ["<h2>Not finished</h2>", _paragraph(", ".join(summary["unfinished"]))]
+        parts += ["<h2>Not finished</h2>", paragraph(", ".join(summary["unfinished"]))]
     return parts
 
 
@@ -221,7 +179,7 @@ def _gallery(shown: Sequence[Exhibit], budget: str | None) -> list[str]:
         return []
     parts = [
         "<h2>Where methods disagree</h2>",
-        _paragraph(
+        paragraph(
             f"Budget {budget}; bright and framed are the tokens that stayed; methods that merge put "
             "what they drop into these."
         ),
@@ -229,8 +187,8 @@ def _gallery(shown: Sequence[Exhibit], budget: str | None) -> list[str]:
     for exhibit in shown:
         question = exhibit.item.turns[0]
         parts.append(
-            f"<h3>{_text(question.text)}</h3>"
-            + _paragraph(
+            f"<h3>{text(question.text)}</h3>"
+            + paragraph(
                 f"True answer: {question.answer}. Full tokens: {exhibit.full_reply}. ({exhibit.item.id})"
             )
         )
@@ -239,12 +197,10 @@ def _gallery(shown: Sequence[Exhibit], budget: str | None) -> list[str]:
 
 
 def _panel(panel: Panel) -> str:
-    buffer = io.BytesIO()
-    panel.overlay.convert("RGB").save(buffer, format="JPEG", quality=85)
     kind = "right" if panel.right else "wrong"
     return (
-        f'<figure><img src="{_data_uri(buffer.getvalue(), "jpeg")}" alt="What {_text(panel.method)} kept">'
-        f'<figcaption>{_text(panel.method)}: <span class="{kind}">{_text(panel.reply)} ({kind})</span>'
+        f"<figure>{photograph(panel.overlay, f'What {panel.method} kept')}"
+        f'<figcaption>{text(panel.method)}: <span class="{kind}">{text(panel.reply)} ({kind})</span>'
         "</figcaption></figure>"
     )
 
@@ -253,7 +209,7 @@ def _footer(run: Mapping[str, Any]) -> str:
     facts = {**run["machine"], **run["versions"]}
     listed = ", ".join(f"{name} {value}" for name, value in facts.items())
     return (
-        f"<footer><p><code>{_text(run['command'])}</code> at commit {_text(', '.join(run['commits']))}. "
-        f"{_text(listed)}. Weights {_text(run['model']['weights_sha256'][:16])}, {_text(run['model']['dtype'])}."
+        f"<footer><p><code>{text(run['command'])}</code> at commit {text(', '.join(run['commits']))}. "
+        f"{text(listed)}. Weights {text(run['model']['weights_sha256'][:16])}, {text(run['model']['dtype'])}."
         "</p></footer>"
     )
