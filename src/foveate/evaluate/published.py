@@ -11,14 +11,14 @@ import binascii
 import csv
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from foveate.evaluate.contract import BrokenItem, EvaluationError, Picture
+from foveate.evaluate.contract import BrokenItem, EvaluationError, Item, Picture
 from foveate.media import open_image
 
 Row = dict[str, Any]
@@ -71,11 +71,32 @@ def read_rows(path: Path, *, key: str | None = None) -> Iterator[tuple[str, Row 
         yield place, BrokenItem(id=place, reason=row) if isinstance(row, str) else row
 
 
+def items_from(
+    path: Path, make: Callable[[str, Row], Item | Iterable[Item]], *, key: str | None = None
+) -> Iterator[Item | BrokenItem]:
+    """An item of every row, or several; a row for which `make` raises ValueError is broken.
+
+    Args:
+        make: of the row's place and the row; it says what is missing or wrong in a ValueError.
+    """
+    for place, row in read_rows(path, key=key):
+        if isinstance(row, BrokenItem):
+            yield row
+            continue
+        try:
+            made = make(place, row)
+            items = [made] if isinstance(made, Item) else list(made)
+        except ValueError as error:
+            yield BrokenItem(id=place, reason=str(error))
+        else:
+            yield from items
+
+
 def column(row: Mapping[str, Any], *names: str) -> Any:
     """The first of these columns that the row has and that is not empty.
 
     Raises:
-        ValueError: none, naming them; callers make a `BrokenItem` of it.
+        ValueError: none, naming them; `items_from` makes a `BrokenItem` of it.
     """
     for name in names:
         value = row.get(name)

@@ -13,7 +13,9 @@ from foveate.errors import nearest
 from foveate.evaluate.contract import EvaluationError, Task
 
 # name: "module:Class" below foveate.evaluate.tasks, grouped as the docs' table shows them
-TASKS: dict[str, str] = {}
+TASKS: dict[str, str] = {
+    "pope": "hallucination:Pope",
+}
 
 
 def task_class(name: str) -> type[Task]:
