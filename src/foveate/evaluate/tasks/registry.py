@@ -14,6 +14,7 @@ from foveate.evaluate.contract import EvaluationError, Task
 
 # name: "module:Class" below foveate.evaluate.tasks, grouped as the docs' table shows them
 TASKS: dict[str, str] = {
+    "world": "world:World",
     "pope": "hallucination:Pope",
 }
 

@@ -1,0 +1,1 @@
+"""A run on disk: what was asked, every reply with its score, and what failed. Knows no model."""
