@@ -15,6 +15,9 @@ from foveate.evaluate.contract import EvaluationError, Task
 # name: "module:Class" below foveate.evaluate.tasks, grouped as the docs' table shows them
 TASKS: dict[str, str] = {
     "world": "world:World",
+    "vpbench-depth": "vpbench_depth:RelativeDepth",
+    "vpbench-correspondence": "vpbench_correspondence:SemanticCorrespondence",
+    "vpbench-markers": "vpbench_markers:MarkedObjects",
     "pope": "hallucination:Pope",
 }
 
