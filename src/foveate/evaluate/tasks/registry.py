@@ -19,6 +19,7 @@ TASKS: dict[str, str] = {
     "vpbench-correspondence": "vpbench_correspondence:SemanticCorrespondence",
     "vpbench-markers": "vpbench_markers:MarkedObjects",
     "pope": "hallucination:Pope",
+    "aqua": "aqua:Aqua",
 }
 
 
