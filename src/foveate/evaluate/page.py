@@ -100,6 +100,27 @@ def interval_bar(value: float, low: float, high: float, *, width: int = 160) -> 
     )
 
 
+def share_bar(shares: Sequence[tuple[str, float, str]], *, width: int = 240) -> Markup:
+    """Parts of a whole side by side, each (name, share, colour); read aloud it says them in percent."""
+    said = ", ".join(f"{name} {100 * share:.0f} %" for name, share, _ in shares)
+    left, parts = 0.0, []
+    for _, share, colour in shares:
+        parts.append(
+            f'<rect x="{left:.1f}" width="{width * share:.1f}" height="12" fill="{colour}" stroke="#fff"/>'
+        )
+        left += width * share
+    return Markup(
+        f'<svg width="{width}" height="12" role="img" aria-label="{text(said)}"><title>{text(said)}</title>'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def shaded(value: object, share: float) -> str:
+    """A table cell that is bluer the larger its share; the number stands in it."""
+    mixed = "".join(f"{round(255 + share * (one - 255)):02x}" for one in (90, 150, 210))
+    return f'<td style="background:#{mixed}">{text(value)}</td>'
+
+
 def document(title: str, parts: Iterable[str], *, style: str = "") -> str:
     """The whole page."""
     body = "\n".join(part for part in parts if part)

@@ -1,0 +1,131 @@
+"""Summaries and comparisons as rows that people read, for terminal and report alike. Knows no HTML and no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+DASH = "-"
+
+
+def percent(share: float | None) -> str:
+    """A share as 81.2 %."""
+    return DASH if share is None else f"{100 * share:.1f} %"
+
+
+def between(interval: Sequence[float] | None) -> str:
+    """An interval of shares, in percent."""
+    return DASH if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
+def p_value(value: float) -> str:
+    """Three digits, and no more zeros than one can read."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """Task and variant; the baseline goes without saying."""
+    return row["task"] if row["variant"] == "baseline" else f"{row['task']}, {row['variant']}"
+
+
+def failures(counts: Mapping[str, int]) -> str:
+    """How many items have no reply, by kind."""
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "0"
+
+
+def overview(summary: Mapping[str, Any]) -> Table:
+    """A row for each task and variant."""
+    header = ("task", "items", "score", "95 %", "metric", "wrong", "unparsed", "refused", "failed")
+    rows: list[tuple[str, ...]] = []
+    for row in summary["results"]:
+        outcomes = row["outcomes"]
+        rows.append(
+            (
+                name_of(row),
+                str(row["items"]),
+                percent(row.get("mean")),
+                between(row.get("interval")),
+                row["metric"],
+                *(str(outcomes[name]) for name in ("wrong", "unparsed", "refused")),
+                failures(row["failures"]),
+            )
+        )
+    return header, rows
+
+
+def comparison(result: Mapping[str, Any]) -> Table:
+    """A row for each task and two runs."""
+    header = (
+        "task",
+        "items",
+        "first",
+        "second",
+        "points",
+        "95 %",
+        "p",
+        "Holm",
+        "test",
+        "only first : only second",
+        "verdict",
+    )
+    rows: list[tuple[str, ...]] = []
+    for row in result["comparisons"]:
+        names = [row["first"], row["second"]]
+        if not row["items"]:
+            rows.append((name_of(row), "0", *names, *(DASH for _ in range(6)), "no items in common"))
+            continue
+        first, second = (f"{name} {percent(mean)}" for name, mean in zip(names, row["means"], strict=True))
+        rows.append(
+            (
+                name_of(row),
+                str(row["items"]),
+                first,
+                second,
+                f"{100 * row['difference']:+.1f}",
+                between(row["interval"]),
+                p_value(row["p_value"]),
+                p_value(row["holm"]),
+                row["test"],
+                " : ".join(map(str, row["discordant"])) if "discordant" in row else DASH,
+                verdict(row),
+            )
+        )
+    return header, rows
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """What the corrected test says in words."""
+    if not row["different"]:
+        return "cannot be separated"
+    return f"{row['first'] if row['difference'] > 0 else row['second']} is ahead"
+
+
+def ties(result: Mapping[str, Any]) -> Table:
+    """For each task the runs as groups, best first; members of a group are not told apart from its best."""
+    rows: list[tuple[str, ...]] = [
+        (
+            name_of(row),
+            str(row["items"]),
+            " > ".join(
+                " = ".join(f"{name} {percent(row['means'][name])}" for name in group)
+                for group in row["groups"]
+            )
+            or "no items in common",
+        )
+        for row in result["ties"]
+    ]
+    return ("task", "items", "groups"), rows
+
+
+def left_out(result: Mapping[str, Any]) -> list[str]:
+    """A line for each run that answered items another did not."""
+    lines = []
+    for row in result["left_out"]:
+        listed = ", ".join(row["named"])
+        more = row["items"] - len(row["named"])
+        lines.append(
+            f"{name_of(row)}: {row['items']} items of {row['run']} are not in every run and take no part: {listed}"
+            + (f" and {more} more" if more else "")
+        )
+    return lines

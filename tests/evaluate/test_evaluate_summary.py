@@ -1,0 +1,124 @@
+"""What a run's answers come to: numbers by hand, groups, failures apart, and what cannot be rebuilt."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from finished_runs import Toy, replies, toy, write_run
+
+from foveate.evaluate.contract import EvaluationError, Parameters
+from foveate.evaluate.run.folder import RunFolder
+from foveate.evaluate.run.rebuild import items_of
+from foveate.evaluate.run.summary import confusion, score_of, summarise
+from foveate.evaluate.run.worst import exhibits, worst_rows
+from foveate.evaluate.statistics import wilson_interval
+from foveate.evaluate.tasks.registry import TASKS
+
+pytestmark = pytest.mark.usefixtures("toy")
+__all__ = ["toy"]
+
+
+def test_counts_and_intervals_are_those_of_the_answers(tmp_path):
+    texts = replies(wrong=[1, 2], count=28, sorry=[3], what=[4, 5])
+    write_run(tmp_path, texts, failed={"toy-0028": ("timeout", "60 s"), "toy-0029": ("data", "no row")})
+    summary = summarise(tmp_path)
+    (row,) = summary["results"]
+    assert row["outcomes"] == {"correct": 23, "wrong": 2, "unparsed": 2, "refused": 1}
+    assert (row["items"], row["mean"], summary["failed"]) == (28, 23 / 28, 2)
+    assert row["failures"] == {"timeout": 1, "data": 1}  # in no score
+    assert row["interval"] == row["wilson"] == list(wilson_interval(23, 28))
+    assert row["method"] == "Wilson" and row["bootstrap"][0] < 23 / 28 < row["bootstrap"][1]
+    assert row["measures"] == {"red recall": pytest.approx(9 / 10)}  # item 3 is red
+    assert row["tags"]["colour:red"]["items"] == 10 and row["tags"]["colour:red"]["mean"] == 0.9
+    assert "28 items show a difference of" in row["note"]
+    assert summary == json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_questions_about_one_picture_give_the_interval_over_pictures(tmp_path):
+    """Thirty questions on five pictures, one picture all wrong: five pieces of evidence, not thirty."""
+    write_run(tmp_path, replies(wrong=range(6)), settings={"questions": 6})
+    (row,) = summarise(tmp_path)["results"]
+    assert row["clusters"] == 5 and row["method"] == "BCa bootstrap over 5 pictures"
+    wide, narrow = (ends[1] - ends[0] for ends in (row["interval"], row["wilson"]))
+    assert wide > narrow and "counted as pictures: 5 items" in row["note"]
+
+
+def test_graded_scores_have_no_wilson_interval(tmp_path):
+    folder = write_run(tmp_path, replies())
+    rows = list(folder.samples.values())
+    rows[0]["score"]["value"] = 0.5
+    found = score_of(rows)
+    assert found["wilson"] is None and not found["binary"] and found["method"].startswith("BCa")
+
+
+def test_a_sample_says_that_it_is_one(tmp_path):
+    write_run(tmp_path, replies(count=10), limit=10)
+    assert "sample of at most 10 items a task (seed 0)" in summarise(tmp_path)["sample"]
+
+
+def test_replies_cut_at_the_limit_are_counted(tmp_path):
+    folder = write_run(tmp_path, replies())
+    next(iter(folder.samples.values()))["reply"]["finish_reason"] = "length"
+    assert summarise(folder)["results"][0]["cut_short"] == 1
+
+
+def test_confusion_counts_true_against_said(tmp_path):
+    write_run(tmp_path, replies(wrong=[0, 3, 1], what=[6], sorry=[7]))
+    found = summarise(tmp_path)["results"][0]["confusion"]
+    assert found["classes"] == ["blue", "green", "red"]
+    assert found["counts"] == {
+        "red": {"red": 7, "green": 2, "unparsed": 1},
+        "green": {"green": 8, "blue": 1, "refused": 1},
+        "blue": {"blue": 10},
+    }
+
+
+def test_free_answers_have_no_confusion_matrix_and_named_classes_come_first(tmp_path):
+    rows = list(write_run(tmp_path, replies()).samples.values())
+    for number, row in enumerate(rows):
+        row["score"]["details"] = {"confusion": ["ask" if number % 2 else "answer", "answer"]}
+    assert confusion(rows)["counts"] == {"answer": {"answer": 15}, "ask": {"answer": 15}}
+    for number, row in enumerate(rows):
+        row["score"]["details"], row["target"] = {}, f"word {number}"
+    assert confusion(rows) is None
+    for row in rows:
+        row["target"] = {"a": 1}
+    assert confusion(rows) is None
+
+
+def test_a_task_that_is_gone_keeps_its_scores_and_says_what_is_missing(tmp_path, monkeypatch):
+    folder = write_run(tmp_path, replies(wrong=[0]))
+    monkeypatch.delitem(TASKS, "toy")
+    (row,) = summarise(folder)["results"]
+    assert row["mean"] == 29 / 30 and row["measures"] == {} and "no task 'toy'" in row["measures_missing"]
+    (shown,) = exhibits(folder, "toy", "baseline", list(folder.samples.values()))
+    assert shown.pictures == () and "no task 'toy'" in shown.missing
+
+
+def test_items_that_left_the_data_are_told():
+    assert list(items_of(Toy(), {"toy-0003"})) == ["toy-0003"]
+    assert items_of(Toy(), set()) == {}
+    with pytest.raises(EvaluationError, match="1 items are not in the task's data any more, 'toy-9'"):
+        items_of(Toy(), {"toy-0003", "toy-9"})
+
+
+def test_the_worst_are_of_many_groups_and_never_right(tmp_path):
+    folder = write_run(tmp_path, replies(wrong=[0, 3, 6, 9, 1, 2], what=[12]))
+    rows = list(folder.samples.values())
+    first = [row["tags"][0] for row in worst_rows(rows)]
+    assert sorted(first[:3]) == ["colour:blue", "colour:green", "colour:red"]
+    assert all(row["score"]["outcome"] != "correct" for row in worst_rows(rows, most=99))
+    assert len(worst_rows(rows, most=99)) == 7
+    assert all(one.pictures[0].size == (320, 200) for one in exhibits(folder, "toy", "baseline", rows))
+
+
+def test_a_run_of_failures_alone_has_no_score(tmp_path):
+    write_run(tmp_path, {}, failed={"toy-0000": ("timeout", "60 s")}, parameters=Parameters(max_tokens=9))
+    (row,) = summarise(RunFolder.open(tmp_path))["results"]
+    assert row["items"] == 0 and "mean" not in row and row["failures"] == {"timeout": 1}
+
+
+def test_no_run_is_no_summary(tmp_path):
+    with pytest.raises(EvaluationError, match="holds no run of foveate eval"):
+        summarise(tmp_path)
