@@ -269,3 +269,19 @@ def test_number_words_come_back(value):
         f"{next(w for w, v in parsing._WORDS.items() if v == value - value % 10)}-{parsing._UNITS[value % 10]}"
     ]
     assert read_number(words[0]) == value
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("Two words", "Two words"),
+        ("**1/8/93**", "1/8/93"),
+        ("It reads 7. Final answer: 8.", "8"),
+        ("\\boxed{a} \\boxed{b}", None),
+        ("<think>hm", None),
+        ("", None),
+        ("I cannot read the picture.", None),
+    ],
+)
+def test_short_answers(reply, expected):
+    assert parsing.read_short(reply) == expected

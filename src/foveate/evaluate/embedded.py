@@ -6,13 +6,14 @@ no task and no model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from PIL import Image
 
 from foveate.evaluate.contract import Picture
-from foveate.world import Scene, render, sample_scene
+from foveate.world import Question, Scene, ask, render, sample_scene
 
 FIRST, STRETCH = 3_000_000, 50_000
 
@@ -35,3 +36,15 @@ def scene_picture(scene: Scene, name: str, *, size: int = 168) -> Picture:
 
 def _draw(scene: Scene, size: int) -> Image.Image:
     return Image.fromarray(render(scene, size).rgb)
+
+
+def asked_scenes(
+    domain: str, families: Sequence[str], stretch: int, *, difficulty: int = 2
+) -> Iterator[tuple[int, Scene, Question]]:
+    """Test scenes with one question each, the families in turn; scenes that do not allow theirs are passed over."""
+    made = 0
+    for index, scene in test_scenes(domain, stretch, difficulty=difficulty):
+        question = ask(scene, families[made % len(families)], random.Random(f"asked {stretch} {index}"))
+        if question is not None:
+            made += 1
+            yield index, scene, question

@@ -170,6 +170,15 @@ def read_word(text: str, allowed: Mapping[str, str] | Sequence[str]) -> str | No
     return _agreed(text, one)
 
 
+def read_short(text: str) -> str | None:
+    """A free answer: what is claimed as the answer, else the whole reply; None where it is empty or refuses."""
+    plain = answer_text(text)
+    claims = {claim.strip(" \t\n.,;:\"'") for claim in _finals(plain)}
+    if len(claims) > 1 or is_refusal(plain):
+        return None
+    return (claims.pop() if claims else plain.strip()) or None
+
+
 def verdict(text: str, parsed: T | None, correct: Callable[[T], bool] | bool, **details: Any) -> Score:
     """The score of a reply from which `parsed` was read: correct, wrong, refused, or unparsed where it is None.
 

@@ -20,6 +20,9 @@ TASKS: dict[str, str] = {
     "vpbench-markers": "vpbench_markers:MarkedObjects",
     "pope": "hallucination:Pope",
     "aqua": "aqua:Aqua",
+    "docvqa": "reading:DocVqa",
+    "chartqa": "reading:ChartQa",
+    "multiple-choice": "multiple_choice:MultipleChoice",
 }
 
 
