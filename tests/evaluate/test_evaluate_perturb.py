@@ -50,7 +50,8 @@ def test_every_axis_point_has_a_variant_of_its_own() -> None:
     assert len({variant.name for variant in variants}) == len(variants)
     for name, axis in AXES.items():
         for variant, point in zip(axis.variants(), axis.points, strict=True):
-            assert (variant.axis, variant.name) == (name, point)
+            assert variant.axis == name
+            assert variant.name == (f"style-{point}" if name == "style" else point)
             changed = variant.describe()
             assert set(changed) > {"name", "axis"}, f"{point} changes nothing"
 
@@ -98,6 +99,7 @@ def test_variants_of_a_command_line() -> None:
         ("tokens:fastvlm-25%", "fastervlm"),
         ("tokens:random-0%", "keeps no token"),
         ("options:shift-0", "shift-N"),
+        ("style:plane", "'plain'"),
     ],
 )
 def test_variants_that_do_not_exist_are_named(text: str, said: str) -> None:

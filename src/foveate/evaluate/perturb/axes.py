@@ -15,6 +15,7 @@ from foveate.evaluate.contract import EvaluationError
 from foveate.evaluate.perturb.markers import DEFAULT_LOOK, LOOKS, marker_look
 from foveate.evaluate.perturb.pictures import Codec, Resize
 from foveate.evaluate.perturb.variant import BASELINE, Variant
+from foveate.evaluate.styles import get_style
 
 HOW = "Write axes with commas, and variants of one after a colon: markers,codec:jpeg-85+webp-80."
 
@@ -83,6 +84,11 @@ def _options(name: str) -> Variant:
     return Variant(name=name, axis="options", task_settings={"option_shift": int(found[1])})
 
 
+def _style(name: str) -> Variant:
+    get_style(name)
+    return Variant(name=f"style-{name}", axis="style", style=name)
+
+
 def _axis(
     name: str, description: str, points: Iterable[str], pattern: str, make: Callable[[str], Variant]
 ) -> Axis:
@@ -127,6 +133,13 @@ AXES: dict[str, Axis] = {
             ("shift-1", "shift-2", "shift-3"),
             "shift-N",
             _options,
+        ),
+        _axis(
+            "style",
+            "the prompt style, beside that of the run",
+            ("plain", "instruct", "instruct-before", "polite"),
+            "any other prompt style",
+            _style,
         ),
     )
 }
