@@ -59,6 +59,8 @@ def test_each_notation_gives_the_same_box(name, text):
         ("qwen", "<ref>cat</ref><box>(1,2),(3,4)</box><ref>dog</ref><box>(1,2),(3,4)</box>", ["cat", "dog"]),
         ("json-thousandths", '[{"bbox_2d": [1, 2, 3, 4], "label": "cat"}, {"bbox_2d": [1, 2, 3, 4]}]', ["cat", ""]),
         ("thousandths", "none", []),
+        ("thousandths", "There is no red star.", []),
+        ("qwen", "<think>[1, 2</think>None", []),
         ("json-pixels", "[]", []),
     ],
 )  # fmt: skip
@@ -72,6 +74,8 @@ def test_labels_stay_with_their_boxes(name, text, labels):
     [
         ("thousandths", "", "empty"),
         ("thousandths", "I cannot see it", "no box in"),
+        ("thousandths", "no idea", "no box in"),
+        ("thousandths", "<think>perhaps [1, 2, 3, 4]", "empty"),
         ("thousandths", "star [1, 2, 3, 4]; circle [5, 6, 7", "cannot read"),
         ("thousandths", "star [1, 2, 3, 4]; circle [5, 6, 7]", "not four numbers"),
         ("thousandths", "[0.1, 0.2, 0.3, 0.4]", "not whole numbers"),

@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from foveate.evaluate import masks
 from foveate.evaluate.coco import (
@@ -170,3 +172,27 @@ def test_masks_from_polygons_match_arrays():
     assert masks.areas(mask, half) == (400, 800)
     assert masks.area(masks.from_polygons([], (80, 40))) == 0 == masks.area(masks.union([], (80, 40)))
     assert masks.union([half, mask], (80, 40)) == mask
+
+
+@given(st.integers(0, 2**20 - 1))
+@settings(max_examples=80, deadline=None)
+def test_any_mask_has_one_outline_that_fills_to_the_same_pixels(bits):
+    pixels = np.zeros((12, 15), dtype=bool)
+    pixels[1:11:2, 1:13:3] = pixels[2:12:2, 1:13:3] = np.array([bits >> n & 1 for n in range(20)]).reshape(
+        5, 4
+    )
+    pixels[1:11:2, 2:14:3] |= pixels[1:11:2, 1:13:3]
+    polygon = masks.to_polygon(masks.from_array(pixels))
+    assert bool(polygon) == pixels.any()
+    if polygon:
+        assert np.array_equal(masks.to_array(masks.from_polygons([polygon], (15, 12))), pixels)
+
+
+def test_a_ring_keeps_its_hole_and_separate_parts_stay_one_outline():
+    pixels = np.zeros((40, 60), dtype=bool)
+    pixels[5:30, 5:30] = True
+    pixels[10:20, 10:20] = False
+    pixels[35:38, 40:58] = True
+    polygon = masks.to_polygon(masks.from_array(pixels))
+    assert len(polygon) < 25
+    assert np.array_equal(masks.to_array(masks.from_polygons([polygon], (60, 40))), pixels)

@@ -88,8 +88,11 @@ def read_polygons(text: str, name: str, *, size: Size) -> Reading[Polygon]:
 def _read(
     text: str, kind: BoxFormat, shape: Callable[[Any], Shape], *, key: str, nested: bool
 ) -> Reading[Shape]:
-    stripped = text.strip()
-    if stripped.rstrip(".").lower() in ("none", "[]"):
+    # Reasoning is not the answer; where it was never closed there is none.
+    stripped = text.rsplit("</think>", 1)[-1].strip() if "</think>" in text else text.strip()
+    if "<think>" in stripped:
+        stripped = ""
+    if _NOTHING.fullmatch(stripped):
         return Reading(entries=())
     try:
         if kind.notation == "json":
@@ -111,6 +114,7 @@ def _read(
     return Reading(entries=None if broken else tuple(entries), broken=tuple(broken))
 
 
+_NOTHING = re.compile(r"(?:none|nothing|\[\s*\]|there (?:is|are) no [a-z -]{1,60})\.?", re.IGNORECASE)
 _NUMBER = r"-?\d{1,9}(?:\.\d{1,20})?"
 _NUMBERS = re.compile(_NUMBER)
 _FLAT = re.compile(rf"\[\s*{_NUMBER}(?:\s*,\s*{_NUMBER})*\s*\]")

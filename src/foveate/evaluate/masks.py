@@ -6,7 +6,7 @@ Knows no format of replies and no task.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,64 @@ def from_coco(segmentation: Any, size: Size) -> RunLengths:
 def to_array(mask: RunLengths) -> np.ndarray:
     """[H, W] of booleans."""
     return coco_mask.decode(_packed(mask)).astype(bool)
+
+
+def to_polygon(mask: RunLengths) -> Polygon:
+    """One outline along the edges of pixels, corners from 0 to 1; empty for an empty mask.
+
+    Holes and separate parts hang on bridges of no width, which even-odd filling does not see, so one object stays one
+    polygon.
+    """
+    pixels = np.pad(to_array(mask), 1)
+    height, width = mask["size"]
+    loops = [_corners(loop) for loop in _loops(_edges(pixels))]
+    path = [point for loop in loops for point in (*loop, loop[0])]
+    path += [loop[0] for loop in reversed(loops[:-1])]
+    return tuple((x / width, y / height) for x, y in path)
+
+
+Corner = tuple[int, int]
+
+
+def _edges(pixels: np.ndarray) -> dict[Corner, list[Corner]]:
+    """From each corner of the padded picture to the next ones along the boundary, the inside on the right."""
+    ends: dict[Corner, list[Corner]] = {}
+    sides = (  # neighbour's direction (row, column), then start and end of the edge as (x, y) from the pixel's corner
+        ((-1, 0), (0, 0), (1, 0)),
+        ((0, 1), (1, 0), (1, 1)),
+        ((1, 0), (1, 1), (0, 1)),
+        ((0, -1), (0, 1), (0, 0)),
+    )
+    for direction, start, end in sides:
+        beyond = np.roll(pixels, (-direction[0], -direction[1]), axis=(0, 1))
+        for y, x in np.argwhere(pixels & ~beyond).tolist():
+            corner = (x - 1 + start[0], y - 1 + start[1])
+            ends.setdefault(corner, []).append((x - 1 + end[0], y - 1 + end[1]))
+    return ends
+
+
+def _loops(ends: dict[Corner, list[Corner]]) -> Iterator[list[Corner]]:
+    while ends:
+        start = here = min(ends)
+        loop = []
+        while True:
+            loop.append(here)
+            following = ends[here].pop()
+            if not ends[here]:
+                del ends[here]
+            here = following
+            if here == start:
+                break
+        yield loop
+
+
+def _corners(loop: list[Corner]) -> list[Corner]:
+    """Without the points on straight runs; the first point stays, for bridges start there."""
+    kept = [loop[0]]
+    for before, point, after in zip(loop[:-1], loop[1:], [*loop[2:], loop[0]], strict=True):
+        if (point[0] - before[0], point[1] - before[1]) != (after[0] - point[0], after[1] - point[1]):
+            kept.append(point)
+    return kept
 
 
 def union(masks: Sequence[RunLengths], size: Size) -> RunLengths:

@@ -18,11 +18,16 @@ TASKS: dict[str, str] = {
     "vpbench-depth": "vpbench_depth:RelativeDepth",
     "vpbench-correspondence": "vpbench_correspondence:SemanticCorrespondence",
     "vpbench-markers": "vpbench_markers:MarkedObjects",
+    "detection": "detection:Detection",
+    "segmentation": "segmentation:Segmentation",
+    "referring": "referring:Referring",
     "pope": "hallucination:Pope",
     "aqua": "aqua:Aqua",
     "docvqa": "reading:DocVqa",
     "chartqa": "reading:ChartQa",
     "multiple-choice": "multiple_choice:MultipleChoice",
+    "dialogue": "dialogue:Dialogue",
+    "video": "video:VideoQuestions",
 }
 
 
