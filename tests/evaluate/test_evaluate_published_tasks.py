@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import json
+import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from foveate.errors import MediaError
 from foveate.evaluate.contract import BrokenItem, EvaluationError, Item, Reply, Scored
+from foveate.evaluate.motion import KINDS, SECONDS, bounces
 from foveate.evaluate.tasks.reading import anls, edit_distance
 from foveate.evaluate.tasks.registry import get_task
 from foveate.world import sample_scene
+from foveate.world.asking import Asker
 
 
 def png() -> bytes:
@@ -239,3 +243,117 @@ def test_circular_counts_a_question_only_where_every_order_is_right():
             == items[0].target["options"][items[0].target["answer"]]
             or item.target["question"] != one
         )
+
+
+def test_dialogues(tmp_path):
+    (tmp_path / "a.png").write_bytes(png())
+    rows = [
+        {
+            "id": "d",
+            "image": "a.png",
+            "turns": [
+                {"question": "Is it red?", "answer": "yes", "choices": ["yes", "no"]},
+                {"question": "How many?", "answer": "2", "choices": ["1", "2"]},
+                {"question": "What does it say?", "answer": "ACE"},
+            ],
+        },
+        {"id": "e", "image": "a.png", "turns": []},
+        {"id": "f", "image": "a.png", "turns": [{"question": "?", "answer": "a", "choices": "ab"}]},
+    ]
+    (tmp_path / "dialogues.jsonl").write_text(lines(*rows))
+    task = get_task("dialogue", data=str(tmp_path))
+    item, *broken = task.items()
+    assert [type(each) for each in broken] == [BrokenItem] * 2
+    replies = []
+    for text in ("Yes.", "three", "ace"):
+        assert task.next_turn(item, replies) is not None
+        replies.append(Reply(text=text, earlier=tuple(replies)))
+    assert task.next_turn(item, replies) is None
+    assert task.next_turn(item, replies[:2])["content"][0]["text"] == "What does it say?"
+    score = task.score(item, replies[-1])
+    assert (score.outcome, score.value) == ("wrong", pytest.approx(2 / 3))
+    assert score.parsed == ["yes", "3", "ace"] and score.details["turns"] == [True, False, True]
+    measures = task.corpus_measures([Scored(item=item, reply=replies[-1], score=score)])
+    assert measures == {"turn_1": 1, "turn_2": 0, "turn_3": 1}
+    assert task.score(item, replies[0]).value == pytest.approx(1 / 3), (
+        "turns that were never answered are not right"
+    )
+
+
+def test_dialogues_in_another_order_ask_the_same():
+    plain = list(get_task("dialogue", count=12, turns=4).items())
+    other = list(get_task("dialogue", count=12, turns=4, shuffle=1).items())
+    differ = 0
+    for one, two in zip(plain, other, strict=True):
+        asked, again = ([turn["question"] for turn in item.target["turns"]] for item in (one, two))
+        assert one.id == two.id and sorted(asked) == sorted(again)
+        assert again.index(asked[1]) == again.index(asked[0]) + 1, "a follow-up stays behind its question"
+        differ += asked != again
+    assert differ > 3
+
+
+def test_motion_as_the_frames_show_it():
+    """Positions are those of the scene's own frames, stepped finely; the task computes them from velocities."""
+    kinds = dict.fromkeys(KINDS, 0)
+    for index in range(150):
+        scene = sample_scene("shapes", "test", index, difficulty=1)
+        steps = [scene.at(SECONDS * step / 400) for step in range(401)]
+        for item in scene.objects:
+            turned = sum(
+                (b - a) * (c - b) < 0
+                for axis in ("x", "y")
+                for track in [[getattr(s.objects[item.id], axis) for s in steps]]
+                for a, b, c in zip(track, track[1:], track[2:], strict=False)
+            )
+            assert abs(turned - len(bounces(item, scene))) <= 1  # one in the first or last step is not seen
+        for kind, ask in KINDS.items():
+            made = ask(Asker(scene, random.Random(index)))
+            if made is None:
+                continue
+            text, answer, choices = made
+            assert answer in choices
+            kinds[kind] += 1
+            if kind == "direction":
+                ways = {
+                    "left": lambda a, b: b.x < a.x,
+                    "right": lambda a, b: b.x > a.x,
+                    "up": lambda a, b: b.y < a.y,
+                    "down": lambda a, b: b.y > a.y,
+                }
+                name = text.removeprefix("Does the ").split(" move")[0].split()
+                moving = [o for o in scene.objects if {o.colour, o.shape, o.texture, "object"} >= set(name)]
+                assert len(moving) == 1
+                end = steps[-1].objects[moving[0].id]
+                assert ways[answer](moving[0], end)
+    assert all(count >= 5 for count in kinds.values()), kinds
+
+
+def test_next_qa(tmp_path):
+    header = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4\n"
+    (tmp_path / "val.csv").write_text(
+        header
+        + "4010069381,5,64,48,how do the two men play,2,6,CH,roll,tap,strum,hit,pat\n"
+        + "4010069382,5,64,48,why,7,0,CW,a,b,c,d,e\n"
+        + "4010069383,5,64,48,why\n"
+    )
+    task = get_task("video", data=str(tmp_path), frames=8)
+    item, *broken = task.items()
+    assert [type(each) for each in broken] == [BrokenItem] * 2 and "none of 5" in broken[0].reason
+    assert item.id == "4010069381-6" and item.tags == ("CH",) and item.target["answer"] == "C"
+    frames = [part for part in item.messages[0]["content"] if part["type"] == "image"]
+    assert len(frames) == 5, "no more frames than the video has"
+    with pytest.raises(MediaError):
+        frames[0]["image"].open()
+    assert task.score(item, Reply(text="(C)")).outcome == "correct"
+    assert task.score(item, Reply(text="strum")).outcome == "correct"
+    av = pytest.importorskip("av")
+    (tmp_path / "videos").mkdir()
+    with av.open(str(tmp_path / "videos" / "4010069381.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height = 64, 48
+        for shade in (0, 60, 120, 180, 240):
+            picture_of = Image.new("RGB", (64, 48), (shade, shade, shade))
+            container.mux(stream.encode(av.VideoFrame.from_image(picture_of)))
+        container.mux(stream.encode())
+    shades = [frame["image"].open().getpixel((30, 20))[0] for frame in frames]
+    assert shades == sorted(shades) and shades[-1] - shades[0] > 200

@@ -179,6 +179,18 @@ def read_short(text: str) -> str | None:
     return (claims.pop() if claims else plain.strip()) or None
 
 
+def read_answer(text: str, choices: Sequence[str]) -> str | None:
+    """The one of `choices` that the reply gives, read by their kind: yes or no, numbers, words; free without any."""
+    if not choices:
+        return read_short(text)
+    if set(choices) == {"yes", "no"}:
+        return read_yes_no(text)
+    if all(choice.isdigit() for choice in choices):
+        number = read_number(text)
+        return None if number is None else f"{number:g}"
+    return read_word(text, choices)
+
+
 def verdict(text: str, parsed: T | None, correct: Callable[[T], bool] | bool, **details: Any) -> Score:
     """The score of a reply from which `parsed` was read: correct, wrong, refused, or unparsed where it is None.
 
