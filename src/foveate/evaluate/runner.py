@@ -8,8 +8,9 @@ statistics and not which kind of model answers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from foveate.errors import FoveateError, MediaError, PromptError, ReductionError
@@ -23,8 +24,9 @@ from foveate.evaluate.contract import (
     Reply,
     assistant,
 )
-from foveate.evaluate.planning import Part
-from foveate.evaluate.run.folder import RunFolder
+from foveate.evaluate.planning import Part, RunPlan, make_parts
+from foveate.evaluate.provenance import commit, versions
+from foveate.evaluate.run.folder import RUN, RunFolder
 from foveate.evaluate.run.records import messages_digest
 
 T = TypeVar("T")
@@ -57,6 +59,35 @@ class _State:
     done: int = 0
     failed_in_a_row: int = 0
     last_failure: str = ""
+
+
+def begin(
+    plan: RunPlan, model: Model, path: Path, *, machine: Mapping[str, Any], command: str, resume: bool = False
+) -> tuple[RunFolder, list[Part]]:
+    """The run's folder and what is to be asked; with `resume` the run in the folder, if it holds any.
+
+    Raises:
+        EvaluationError: the folder holds a run and `resume` is not set, or it holds another run; or the plan asks for
+            a task or setting that does not exist.
+    """
+    parts, left_out = make_parts(plan)
+    facts = model.describe()
+    code = f", answering code {facts['code']}" if "code" in facts else ""
+    run = {
+        "command": command,
+        "model": facts,
+        **plan.describe(),
+        "parts": [part.describe() for part in parts],
+        "left_out": left_out,
+        "commits": [f"{commit()}{code}"],
+        "versions": versions(),
+        "machine": dict(machine),
+    }
+    if resume and (path / RUN).is_file():
+        folder = RunFolder.open(path)
+        folder.resumes(run)
+        return folder, parts
+    return RunFolder.create(path, run), parts
 
 
 class Runner:

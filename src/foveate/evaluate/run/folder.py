@@ -24,6 +24,7 @@ from foveate.evaluate.run.records import (
     last_question,
     messages_digest,
     passing_facts,
+    plain,
     reply_to_row,
     score_to_row,
 )
@@ -125,16 +126,18 @@ class RunFolder:
     ) -> None:
         """Keeps a reply with its score; a failure of the same item is forgotten."""
         place = {"task": task, "variant": variant, "item": item.id}
-        sample = {
-            **place,
-            "cluster": item.cluster,
-            "tags": list(item.tags),
-            "question": last_question(item.messages),
-            "messages": messages_digest(item.messages),
-            "target": item.target,
-            "reply": reply_to_row(reply),
-            "score": score_to_row(score),
-        }
+        sample = plain(
+            {
+                **place,
+                "cluster": item.cluster,
+                "tags": list(item.tags),
+                "question": last_question(item.messages),
+                "messages": messages_digest(item.messages),
+                "target": item.target,
+                "reply": reply_to_row(reply),
+                "score": score_to_row(score),
+            }
+        )
         timing = {**place, "from_cache": from_cache, **passing_facts(reply)}
         # The sample last: where it stands, everything does.
         _append(self.path / TIMINGS, timing)
@@ -156,10 +159,9 @@ class RunFolder:
             lines = [_line(rows[place]) for place in sorted(rows, key=lambda place: order[place])]
             write_atomically(self.path / name, "".join(lines))
 
-    def rewrite_scores(self, scores: Mapping[Place, Score]) -> None:
-        """Puts new scores beside the replies, order kept."""
-        for place, score in scores.items():
-            self.samples[place]["score"] = score_to_row(score)
+    def replace_samples(self, rows: Mapping[Place, Row]) -> None:
+        """Puts these rows in place of those that are there, order kept."""
+        self.samples.update(rows)
         write_atomically(self.path / SAMPLES, "".join(_line(row) for row in self.samples.values()))
 
 

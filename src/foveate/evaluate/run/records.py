@@ -18,6 +18,12 @@ Row = dict[str, Any]
 PASSING = ("seconds", "cached_tokens")
 
 
+def plain(row: Row) -> Row:
+    """As it is once it was written and read: tuples are lists."""
+    read: Row = json.loads(json.dumps(row))
+    return read
+
+
 def reply_to_row(reply: Reply) -> Row:
     """The reply without what passes (`PASSING`); its earlier turns alike."""
     return {
