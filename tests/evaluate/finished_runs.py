@@ -117,9 +117,10 @@ def write_run(
             "command": "foveate eval run toy",
         },
     )
-    task = Toy(**settings)
-    items = {item.id: item for item in task.items()}
+    changes = {variant.name: variant.task_settings for variant in plan.variants}
     for variant, texts in {"baseline": replies, **(varied or {})}.items():
+        task = Toy(**{**settings, **changes[variant]})
+        items = {item.id: item for item in task.items()}
         for name, text in texts.items():
             reply = Reply(text=text, seconds={"total": 0.1})
             score = task.score(items[name], reply)
