@@ -42,6 +42,7 @@ VERBS: dict[str, Verb] = {
     "ls": Verb(module="foveate.cli.ls", help="Models known here, and the supported families."),
     "world": Verb(module="foveate.cli.world", help="Sample procedural scenes with exact truth."),
     "train": Verb(module="foveate.cli.train", help="Train a model on the world.", extra="train"),
+    "eval": Verb(module="foveate.cli.eval", help="Tasks asked of any model, with intervals and reports."),
     "eval-nano": Verb(module="foveate.cli.eval_nano", help="Accuracy of fovea-nano per question family."),
     "bench": Verb(
         module="foveate.cli.bench",
