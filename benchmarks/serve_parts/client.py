@@ -73,17 +73,32 @@ async def ask(port: int, body: bytes) -> Reply:
         f"Host: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
+    loop = asyncio.get_running_loop()
+    arrivals = _Arrivals(loop.create_future())
     began = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    pieces: list[tuple[float, bytes]] = []
+    transport, _ = await loop.create_connection(lambda: arrivals, "127.0.0.1", port)
     try:
-        writer.write(head.encode() + body)
+        transport.write(head.encode() + body)
         async with asyncio.timeout(SECONDS):
-            while piece := await reader.read(1 << 16):
-                pieces.append((time.perf_counter() - began, piece))
+            await arrivals.ended
     finally:
-        writer.close()
-    return read_reply(pieces)
+        transport.close()
+    return read_reply([(when - began, piece) for when, piece in arrivals.pieces])
+
+
+class _Arrivals(asyncio.Protocol):
+    """The bytes of one reply; no task is woken for them before the last."""
+
+    def __init__(self, ended: asyncio.Future[None]) -> None:
+        self.ended = ended
+        self.pieces: list[tuple[float, bytes]] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.pieces.append((time.perf_counter(), data))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 def read_reply(pieces: Sequence[tuple[float, bytes]]) -> Reply:

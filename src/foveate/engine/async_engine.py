@@ -1,17 +1,20 @@
 """The engine for asyncio: requests from many tasks, steps in a thread, preprocessing in others.
 
-Owns the hand-over between the event loop and the engine: nothing touches the engine while a step runs; arrivals
-and aborts wait for the step's end. Images are opened, resized and tokenised in worker threads, so that a large
-picture delays nobody's next token. Knows no HTTP.
+Owns the hand-over between the event loop and the engine's thread: the thread alone touches the engine, one step after
+the other; arrivals and aborts reach it between two steps, and each step's outputs reach the event loop at once, so that
+no step waits for the loop. Images are opened, resized and tokenised in worker threads, so that a large picture delays
+nobody's next token. Knows no HTTP.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +31,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _Item = StepOutput | BaseException
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arrival:
+    """A request on its way into the engine; `admitted` is a future of the event loop's."""
+
+    request_id: str
+    prompt: Prompt
+    parameters: SamplingParameters | None
+    keywords: dict[str, Any]
+    queue: asyncio.Queue[_Item]
+    admitted: asyncio.Future[None]
 
 
 class EngineStoppedError(FoveateError):
@@ -60,20 +75,24 @@ class AsyncEngine:
     ) -> None:
         self._preprocessor = Preprocessor(workers=preprocess_workers, limit=preprocess_queue)
         self.engine = Engine(model, config, on_event=on_event)
-        self._stepper = ThreadPoolExecutor(1, thread_name_prefix="foveate-step")
+        # Of the event loop alone: who reads which request.
         self._streams: dict[str, asyncio.Queue[_Item]] = {}
-        self._arrivals: list[Callable[[], Awaitable[None]]] = []
-        self._outputs: list[StepOutput] = []
-        self._aborts: list[str] = []
-        self._wake = asyncio.Event()
-        self._loop_task: asyncio.Task[None] | None = None
-        self._closing = False
-        self._broke = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()
         self._count = 0
+        # Of the thread alone.
+        self._live: set[str] = set()
+        # Of both, under the lock of `_mail`.
+        self._mail = threading.Condition()
+        self._arrivals: deque[_Arrival] = deque()
+        self._aborts: list[str] = []
+        self._closing = False
+        self._broke = False
+        self._thread = threading.Thread(target=self._run, name="foveate-step", daemon=True)
 
     async def __aenter__(self) -> AsyncEngine:
-        self._loop_task = asyncio.create_task(self._serve(), name="foveate engine")
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
         return self
 
     async def __aexit__(
@@ -83,12 +102,11 @@ class AsyncEngine:
 
     async def close(self) -> None:
         """Ends every stream (finish reason "abort"), then the threads."""
-        self._closing = True
-        self._aborts += list(self._streams)
-        self._wake.set()
-        if self._loop_task is not None:
-            await self._loop_task
-        self._stepper.shutdown()
+        with self._mail:
+            self._closing = True
+            self._mail.notify()
+        if self._loop is not None:
+            await asyncio.to_thread(self._thread.join)
         await self._preprocessor.close()
 
     # -- requests ----------------------------------------------------------------------------------------
@@ -113,11 +131,9 @@ class AsyncEngine:
         """
         if self._broke:
             raise EngineStoppedError
-        if self._closing or self._loop_task is None:
+        if self._closing or self._loop is None:
             raise RequestError("The engine is not running", fix="Use it inside `async with`.")
         prompt = await self._prepare(prompt, images, parameters, keywords)
-        if self._broke:
-            raise EngineStoppedError
         if on_prepared is not None:
             on_prepared(prompt)
         request_id = keywords.setdefault("request_id", None) or f"stream-{self._count}"
@@ -134,9 +150,7 @@ class AsyncEngine:
                 if item.finished:
                     return
         finally:
-            if self._streams.get(request_id) is queue:
-                self._aborts.append(request_id)
-                self._wake.set()
+            self._leave(request_id, queue)
 
     async def generate(
         self,
@@ -190,88 +204,53 @@ class AsyncEngine:
         keywords: dict[str, Any],
         queue: asyncio.Queue[_Item],
     ) -> None:
-        """Hands the request over between two steps; its refusal is raised here."""
-        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Hands the request to the thread; its refusal is raised here."""
+        loop = asyncio.get_running_loop()
         keywords["arrival"] = time.perf_counter()  # the wait for the end of a step counts
-
-        async def arrive() -> None:
-            if admitted.cancelled():
-                return
+        arrival = _Arrival(
+            request_id=request_id,
+            prompt=prompt,
+            parameters=parameters,
+            keywords=keywords,
+            queue=queue,
+            admitted=loop.create_future(),
+        )
+        with self._mail:
             if self._closing:
-                closed = RequestError("The engine is closing")
-                admitted.set_exception(EngineStoppedError() if self._broke else closed)
-                return
-            error = await self._in_thread(lambda: self.engine.add_request(prompt, parameters, **keywords))
-            if error is None:
-                self._streams[request_id] = queue
-            if admitted.cancelled():
-                self._aborts.append(request_id)
-            elif error is None:
-                admitted.set_result(None)
-            else:
-                admitted.set_exception(error)
-
-        self._arrivals.append(arrive)
-        self._wake.set()
+                raise EngineStoppedError if self._broke else RequestError("The engine is closing")
+            self._arrivals.append(arrival)
+            self._mail.notify()
         try:
-            await admitted
+            await arrival.admitted
         except asyncio.CancelledError:  # perhaps in the moment it was let in
-            if self._streams.get(request_id) is queue:
-                self._aborts.append(request_id)
-                self._wake.set()
+            self._leave(request_id, queue)
             raise
 
-    # -- the loop ----------------------------------------------------------------------------------------
+    # -- in the event loop -------------------------------------------------------------------------------
 
     async def wait_stopped(self) -> None:
-        """Returns when the loop has ended by an error of its own; every stream has raised `EngineStoppedError`."""
+        """Returns when the loop of steps has ended by an error of its own; every stream has raised
+        `EngineStoppedError`."""
         await self._stopped.wait()
 
-    async def _serve(self) -> None:
-        """The loop, and the end of every stream should it break."""
-        try:
-            await self._run()
-        except Exception:  # noqa: BLE001 - whatever it was, nobody may wait for this loop for ever
-            _log.exception("the engine's loop broke with %d requests in it", len(self._streams))
-            self._closing = self._broke = True
-            streams, self._streams = self._streams, {}
-            for queue in streams.values():
-                queue.put_nowait(EngineStoppedError())
-            arrivals, self._arrivals = self._arrivals, []
-            for arrive in arrivals:
-                await arrive()  # refused
-            self._stopped.set()
+    def _leave(self, request_id: str, queue: asyncio.Queue[_Item]) -> None:
+        """Nobody reads this request any more; harmless if it has ended."""
+        if self._streams.get(request_id) is queue:
+            with self._mail:
+                self._aborts.append(request_id)
+                self._mail.notify()
 
-    async def _run(self) -> None:
-        while True:
-            self._wake.clear()
-            await self._hand_over()
-            if not self.engine.has_work:
-                if self._closing:
-                    return
-                await self._wake.wait()
-                continue
-            error = await self._in_thread(lambda: self._outputs.extend(self.engine.step()))
-            outputs, self._outputs = self._outputs, []
-            self._deliver(outputs)
-            if error is not None:
-                self._fail(error)
+    def _admitted(self, arrival: _Arrival, error: BaseException | None) -> None:
+        if error is None:
+            self._streams[arrival.request_id] = arrival.queue
+        if arrival.admitted.cancelled():
+            self._leave(arrival.request_id, arrival.queue)
+        elif error is None:
+            arrival.admitted.set_result(None)
+        else:
+            arrival.admitted.set_exception(error)
 
-    async def _in_thread(self, work: Callable[[], Any]) -> BaseException | None:
-        """Does it in the engine's thread; what it raised, whatever that is: one request's mistake must not end
-        the loop that serves the others."""
-        done = asyncio.get_running_loop().run_in_executor(self._stepper, work)
-        await asyncio.wait({done})
-        return done.exception()
-
-    async def _hand_over(self) -> None:
-        for _ in range(len(self._arrivals)):  # one by one: none is lost should another break the loop
-            await self._arrivals.pop(0)()
-        aborts, self._aborts = self._aborts, []
-        for request_id in aborts:
-            self.engine.abort(request_id)
-
-    def _deliver(self, outputs: Sequence[StepOutput]) -> None:
+    def _hand_out(self, outputs: Sequence[StepOutput]) -> None:
         for output in outputs:
             queue = self._streams.get(output.request_id)
             if queue is not None:
@@ -279,15 +258,90 @@ class AsyncEngine:
                 if output.finished:
                     del self._streams[output.request_id]
 
-    def _fail(self, error: BaseException) -> None:
-        """The request a step raised for gets the error; the others go on. While that one is looked for nobody
-        does; all get it if none can be to blame."""
-        nobody: tuple[str, ...] = () if self.engine.is_searching else tuple(self._streams)
-        for request_id in self.engine.failed or nobody:
+    def _raise_in(self, requests: Sequence[str], error: BaseException) -> None:
+        for request_id in requests:
             queue = self._streams.pop(request_id, None)
             if queue is not None:
                 queue.put_nowait(error)
+
+    def _end_broken(self) -> None:
+        """The thread has ended by an error: nobody may wait for it for ever."""
+        streams, self._streams = self._streams, {}
+        for queue in streams.values():
+            queue.put_nowait(EngineStoppedError())
+        while self._arrivals:
+            arrival = self._arrivals.popleft()
+            if not arrival.admitted.done():
+                arrival.admitted.set_exception(EngineStoppedError())
+        self._stopped.set()
+
+    # -- in the thread -----------------------------------------------------------------------------------
+
+    def _tell_loop(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Calls are made in the order in which they are told."""
+        assert self._loop is not None, "the thread starts when there is a loop"
+        self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except BaseException:  # noqa: BLE001 - whatever it was, the streams must learn of it
+            _log.exception("the engine's loop broke with %d requests in it", len(self._live))
+            with self._mail:
+                self._closing = self._broke = True
+            self._tell_loop(self._end_broken)
+
+    def _turn(self) -> bool:
+        """Takes the mail and makes a step; False when all is done and nothing more will come."""
+        with self._mail:
+            while not (self._arrivals or self._aborts or self._closing or self.engine.has_work):
+                self._mail.wait()
+            count, closing = len(self._arrivals), self._closing
+            aborts, self._aborts = self._aborts, []
+        for _ in range(count):  # one by one: none is lost should another break the loop
+            self._admit(closing)
+        for request_id in self._live if closing else aborts:
             self.engine.abort(request_id)
+        if not self.engine.has_work:
+            return not closing
+        try:
+            outputs = self.engine.step()
+        except BaseException as error:  # noqa: BLE001 - one request's mistake must not end the others
+            self._fail(error)
+        else:
+            self._deliver(outputs)
+        return True
+
+    def _admit(self, closing: bool) -> None:
+        with self._mail:
+            arrival = self._arrivals[0]
+        error: BaseException | None = None
+        if closing:
+            error = RequestError("The engine is closing")
+        elif not arrival.admitted.cancelled():
+            try:
+                self.engine.add_request(arrival.prompt, arrival.parameters, **arrival.keywords)
+                self._live.add(arrival.request_id)
+            except BaseException as refusal:  # noqa: BLE001 - its caller is told, whatever it is
+                error = refusal
+        with self._mail:
+            self._arrivals.popleft()
+        self._tell_loop(self._admitted, arrival, error)
+
+    def _deliver(self, outputs: Sequence[StepOutput]) -> None:
+        self._live.difference_update(output.request_id for output in outputs if output.finished)
+        self._tell_loop(self._hand_out, outputs)
+
+    def _fail(self, error: BaseException) -> None:
+        """The request a step raised for gets the error; the others go on. While that one is looked for nobody
+        does; all get it if none can be to blame."""
+        nobody: tuple[str, ...] = () if self.engine.is_searching else tuple(self._live)
+        to_blame = self.engine.failed or nobody
+        self._tell_loop(self._raise_in, to_blame, error)
+        for request_id in to_blame:
+            self.engine.abort(request_id)
+            self._live.discard(request_id)
 
 
 def has_pictures(messages: Sequence[Mapping[str, Any]]) -> bool:

@@ -74,10 +74,14 @@ class MediaFetcher:
         Raises:
             MediaRefused: anything that the policy, the host or the content stands against; counted by reason.
         """
+        scheme = scheme_of(url[:64])
         try:
-            data, shown = await self._read(url, kind)
-            # In a thread: reading the header of a hostile TIFF or PNG may take a while.
-            await asyncio.to_thread(require_content, data, kind, self.policy, shown)
+            if scheme == "file" or (scheme == "data" and scheme in self.policy.schemes):
+                data = await asyncio.to_thread(self._read, url, scheme, kind)
+            else:
+                data, shown = await self._download(url, scheme, kind)
+                # In a thread: reading the header of a hostile TIFF or PNG may take a while.
+                await asyncio.to_thread(require_content, data, kind, self.policy, shown)
         except MediaRefused as refusal:
             self.refused[refusal.reason] += 1
             raise
@@ -85,16 +89,21 @@ class MediaFetcher:
         self.fetched_bytes += len(data)
         return data
 
-    async def _read(self, url: str, kind: Kind) -> tuple[bytes, str]:
-        """The bytes, and what to call them in messages."""
-        scheme, cap = scheme_of(url[:64]), byte_cap(self.policy, kind)
+    def _read(self, url: str, scheme: str, kind: Kind) -> bytes:
+        """What is here already, checked."""
+        cap = byte_cap(self.policy, kind)
         if scheme == "file":
-            return await asyncio.to_thread(folder.read, url, self.policy.media_folder, cap), short_name(url)
+            data, shown = folder.read(url, self.policy.media_folder, cap), short_name(url)
+        else:
+            data, shown = data_uri.decode(url, cap), data_uri.SHOWN
+        require_content(data, kind, self.policy, shown)
+        return data
+
+    async def _download(self, url: str, scheme: str, kind: Kind) -> tuple[bytes, str]:
+        """The bytes, and what to call them in messages."""
         if scheme not in self.policy.schemes:
             raise self._wrong_scheme("The media URL", scheme)  # which may have a password in it
-        if scheme == "data":
-            return await asyncio.to_thread(data_uri.decode, url, cap), data_uri.SHOWN
-        location = parse(url)
+        location, cap = parse(url), byte_cap(self.policy, kind)
         try:
             async with asyncio.timeout(self.policy.total_timeout), self._places:
                 return await self._get(location, kind, cap), location.shown
