@@ -194,3 +194,24 @@ def test_a_difference_of_the_power_notes_size_is_found_in_four_runs_of_five():
 
 def pairs_of(only_first: int, only_second: int) -> tuple[list[int], list[int]]:
     return [1] * only_first + [0] * only_second, [0] * only_first + [1] * only_second
+
+
+def test_rankings_are_held_against_chance_where_runs_share_variants(tmp_path):
+    variants = (BASELINE, Variant(name="loud", axis="wording", task_settings={"words": "WHAT COLOUR"}))
+    for name, plain, loud in (("steady", range(6), range(6)), ("fragile", (), range(20))):
+        write_run(
+            tmp_path / name,
+            replies(wrong=plain),
+            variants=variants,
+            varied={"loud": replies(wrong=loud)},
+            model=name,
+        )
+    result = compare([tmp_path / "steady", tmp_path / "fragile"])
+    (row,) = result["rankings"]
+    assert row["mean_tau"] == row["worst_tau"] == -1 and row["items"] == 30
+    assert [change["ahead"] for change in row["changes"]] == ["fragile"] and row["changes"][0][
+        "shift_p"
+    ] < 0.001
+    assert row["by_exchange"]["observed"] == 1
+    assert tables.rankings(result)[1][0][0] == "toy" and "Rankings between variants" in page(result)
+    json.dumps(result, allow_nan=False)

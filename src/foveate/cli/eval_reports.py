@@ -45,6 +45,9 @@ def compare(
     if result["ties"]:
         print()
         print(table(*tables.ties(result)))
+    if result["rankings"]:
+        print()
+        print(table(*tables.rankings(result)))
     for line in tables.left_out(result):
         note(line)
     if html is not None:
@@ -69,6 +72,10 @@ def print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
         print(as_dict(summary))
         return
     print(table(*tables.overview(summary)))
+    for record in summary["perturbations"]:
+        print(f"\n{record['task']}, {record.get('missing') or 'by axis'}")
+        if "axes" in record:
+            print(table(*tables.axes(record)))
     if summary["sample"]:
         note(f"this is {summary['sample']}")
     for row in summary["results"]:

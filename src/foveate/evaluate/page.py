@@ -100,6 +100,22 @@ def interval_bar(value: float, low: float, high: float, *, width: int = 160) -> 
     )
 
 
+def difference_bar(value: float, low: float, high: float, *, clear: bool, width: int = 220) -> Markup:
+    """A difference of shares with its interval about a line at none; blue where it is `clear`, else grey."""
+
+    def place(share: float) -> str:
+        return f"{width / 2 + max(-1.0, min(1.0, share)) * (width / 2 - 4):.1f}"
+
+    colour = "#0072b2" if clear else "#8a8a8a"
+    said = f"{100 * value:+.1f} points, {100 * low:.1f} to {100 * high:.1f}"
+    return Markup(
+        f'<svg width="{width}" height="16" role="img" aria-label="{said}">'
+        f'<path d="M{place(0)} 1v14" stroke="#1b1b1b"/>'
+        f'<path d="M{place(low)} 8H{place(high)}" stroke="{colour}" stroke-width="3" stroke-opacity=".5"/>'
+        f'<circle cx="{place(value)}" cy="8" r="3.5" fill="{colour}"/></svg>'
+    )
+
+
 def share_bar(shares: Sequence[tuple[str, float, str]], *, width: int = 240) -> Markup:
     """Parts of a whole side by side, each (name, share, colour); read aloud it says them in percent."""
     said = ", ".join(f"{name} {100 * share:.0f} %" for name, share, _ in shares)

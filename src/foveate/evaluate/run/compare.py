@@ -15,6 +15,7 @@ import numpy as np
 
 from foveate.evaluate.contract import EvaluationError
 from foveate.evaluate.run.folder import RunFolder
+from foveate.evaluate.run.perturbation import rankings
 from foveate.evaluate.run.rebuild import named
 from foveate.evaluate.run.records import Row
 from foveate.evaluate.run.summary import grouped, style_name
@@ -45,7 +46,8 @@ def compare(paths: Sequence[Path], *, anyway: bool = False, seed: int = 0) -> Ro
 
     Returns:
         `runs`, `differences` (why they should not have been compared), `comparisons` of two runs on one task and
-        variant, with `holm` over all of them, `ties` where there are more than two runs, and `left_out`.
+        variant, with `holm` over all of them, `ties` where there are more than two runs, `rankings` (what
+        variants do to the order of runs) where all were asked in several, and `left_out`.
 
     Raises:
         EvaluationError: fewer than two runs, runs that share no items, or that asked differently.
@@ -93,6 +95,7 @@ def compare_rows(rows: Mapping[str, Answers], *, resamples: int = RESAMPLES, see
     return {
         "comparisons": comparisons,
         "ties": [_ties(pair, rows, seed) for pair in pairs] if len(rows) > 2 else [],
+        "rankings": rankings(rows, seed=seed),
         "left_out": [line for pair in pairs for line in _left_out(pair, rows)],
     }
 

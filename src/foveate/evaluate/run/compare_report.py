@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from foveate.evaluate.page import Markup, document, paragraph, table, text
+from foveate.evaluate.page import difference_bar, document, paragraph, table, text
 from foveate.evaluate.run import tables
-
-_WIDTH = 220
 
 
 def page(result: Mapping[str, Any]) -> str:
@@ -16,7 +14,7 @@ def page(result: Mapping[str, Any]) -> str:
     names = [run["name"] for run in result["runs"]]
     header, rows = tables.comparison(result)
     drawn = [
-        (*cells[:6], difference_bar(row), *cells[6:]) if row["items"] else (*cells[:6], "", *cells[6:])
+        (*cells[:6], _bar(row), *cells[6:]) if row["items"] else (*cells[:6], "", *cells[6:])
         for row, cells in zip(result["comparisons"], rows, strict=True)
     ]
     parts = [
@@ -27,6 +25,9 @@ def page(result: Mapping[str, Any]) -> str:
     ]
     if result["ties"]:
         parts += ["<h2>Who is best</h2>", table(*tables.ties(result), words=True), paragraph(_TIES)]
+    if result["rankings"]:
+        parts += ["<h2>Rankings between variants</h2>", table(*tables.rankings(result)), paragraph(_RANKINGS)]
+        parts += _order_changes(result)
     if result["left_out"]:
         parts += ["<h2>Left out</h2>", *[paragraph(line) for line in tables.left_out(result)]]
     notes = [(tables.name_of(row), row["note"]) for row in result["comparisons"] if row["items"]]
@@ -45,22 +46,42 @@ _TIES = (
     "all pairs of the task. A group is no order."
 )
 
+_RANKINGS = (
+    "Kendall's tau-b between the rankings of two variants. Changes are runs whose order in a variant is the reverse of "
+    "the baseline's; beside them how many there are when each question's variants are exchanged among themselves, as "
+    "if no variant had an effect of its own (mean and middle 95 %), and how often chance gives as many."
+)
 
-def difference_bar(row: Mapping[str, Any]) -> Markup:
-    """A difference with its interval about a line at none."""
 
-    def place(share: float) -> str:
-        return f"{_WIDTH / 2 + max(-1.0, min(1.0, share)) * (_WIDTH / 2 - 4):.1f}"
-
-    low, high = row["interval"]
-    colour = "#0072b2" if row["different"] else "#8a8a8a"
-    said = f"{100 * row['difference']:+.1f} points, {tables.between(row['interval'])}"
-    return Markup(
-        f'<svg width="{_WIDTH}" height="16" role="img" aria-label="{text(said)}">'
-        f'<path d="M{place(0)} 1v14" stroke="#1b1b1b"/>'
-        f'<path d="M{place(low)} 8H{place(high)}" stroke="{colour}" stroke-width="3" stroke-opacity=".5"/>'
-        f'<circle cx="{place(row["difference"])}" cy="8" r="3.5" fill="{colour}"/></svg>'
+def _order_changes(result: Mapping[str, Any]) -> list[str]:
+    """Each change of order, and whether paired tests hold it up."""
+    header = (
+        "task",
+        "variant",
+        "ahead at the baseline",
+        "ahead here",
+        "points there",
+        "points here",
+        "shift p",
     )
+    rows = [
+        (
+            row["task"],
+            change["variant"],
+            change["ahead"],
+            change["behind"],
+            f"{100 * change['at_baseline']:+.1f}",
+            f"{100 * change['in_variant']:+.1f}",
+            tables.p_value(change["shift_p"]),
+        )
+        for row in result["rankings"]
+        for change in row["changes"]
+    ]
+    return [table(header, rows)] if rows else []
+
+
+def _bar(row: Mapping[str, Any]) -> str:
+    return difference_bar(row["difference"], *row["interval"], clear=row["different"])
 
 
 def _runs(result: Mapping[str, Any]) -> str:

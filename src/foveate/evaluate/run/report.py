@@ -24,15 +24,16 @@ from foveate.evaluate.page import (
     table,
     text,
 )
+from foveate.evaluate.perturb.variant import BASELINE
 from foveate.evaluate.provenance import write_atomically
 from foveate.evaluate.run import tables
 from foveate.evaluate.run.folder import RunFolder
+from foveate.evaluate.run.perturbation_report import perturbation_parts
 from foveate.evaluate.run.records import Row
 from foveate.evaluate.run.summary import grouped, summarise
 from foveate.evaluate.run.worst import Exhibit, exhibits
 
 REPORT = "report.html"
-BASELINE = "baseline"
 # Okabe and Ito's blue and orange, grey and violet: told apart by colour-blind readers; the numbers stand beside them.
 COLOURS = dict(zip(OUTCOMES, ("#0072b2", "#e69f00", "#8a8a8a", "#7a4fa3"), strict=True))
 _STYLE = """
@@ -67,13 +68,13 @@ def page(folder: RunFolder, summary: Mapping[str, Any]) -> str:
         _scores(summary),
         _key(),
         paragraph(_HOW_TO_READ),
-        *_perturbation(folder, summary),
+        *perturbation_parts(summary),
         *_failures(folder),
     ]
     rows = grouped(folder)
     for result in summary["results"]:
-        if result["variant"] == BASELINE and result["items"]:
-            parts += _task(folder, result, rows[result["task"], BASELINE])
+        if result["variant"] == BASELINE.name and result["items"]:
+            parts += _task(folder, result, rows[result["task"], BASELINE.name])
     parts.append(_footer(folder))
     return document(f"foveate eval: {summary['model']}", parts, style=_STYLE)
 
@@ -109,7 +110,7 @@ def _scores(summary: Mapping[str, Any]) -> str:
     )
     rows: list[tuple[object, ...]] = []
     for row in summary["results"]:
-        if row["variant"] != BASELINE:
+        if row["variant"] != BASELINE.name:
             continue
         score: tuple[object, ...] = (tables.DASH,) * 3
         if row["items"]:
@@ -146,30 +147,6 @@ def _key() -> str:
         + "".join(f'<span><i style="background:{COLOURS[name]}"></i>{name}</span>' for name in OUTCOMES)
         + "</p>"
     )
-
-
-def _perturbation(folder: RunFolder, summary: Mapping[str, Any]) -> list[str]:
-    """Variants beside the baseline; nothing where only that was asked."""
-    varied = [row for row in summary["results"] if row["variant"] != BASELINE]
-    if not varied:
-        return []
-    rows = [
-        (
-            row["task"],
-            row["variant"],
-            row["items"],
-            tables.percent(row.get("mean")),
-            tables.between(row.get("interval")),
-            interval_bar(row["mean"], *row["interval"]) if row["items"] else tables.DASH,
-            tables.failures(row["failures"]),
-        )
-        for row in summary["results"]
-    ]
-    return [
-        "<h2>Perturbations</h2>",
-        paragraph("The same items, asked in ways that should not change the answers."),
-        f'<div class="bars">{table(("task", "variant", "items", "score", "95 %", "0 to 100", "failed"), rows)}</div>',
-    ]
 
 
 def _failures(folder: RunFolder) -> list[str]:

@@ -17,6 +17,7 @@ from foveate.errors import FoveateError
 from foveate.evaluate.contract import OUTCOMES
 from foveate.evaluate.provenance import write_atomically
 from foveate.evaluate.run.folder import RunFolder
+from foveate.evaluate.run.perturbation import perturbations
 from foveate.evaluate.run.rebuild import scored, task_of
 from foveate.evaluate.run.records import Row
 from foveate.evaluate.statistics import bootstrap_mean, power_note, wilson_interval
@@ -33,7 +34,9 @@ def summarise(folder: RunFolder | Path) -> Row:
         EvaluationError: the folder holds no run, or one that cannot be read.
     """
     run = folder if isinstance(folder, RunFolder) else RunFolder.open(folder)
-    results = [_result(run, task, variant, rows) for (task, variant), rows in grouped(run).items()]
+    groups = grouped(run)
+    axes = {variant["name"]: variant.get("axis", "") for variant in run.run["variants"]}
+    results = [_result(run, task, variant, rows) for (task, variant), rows in groups.items()]
     summary: Row = {
         "format": 1,
         "model": run.run["model"].get("name", "unnamed"),
@@ -42,6 +45,7 @@ def summarise(folder: RunFolder | Path) -> Row:
         "items": len(run.samples),
         "failed": len(run.failures),
         "results": results,
+        "perturbations": perturbations(groups, axes),
     }
     write_atomically(
         run.path / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -54,6 +54,67 @@ def overview(summary: Mapping[str, Any]) -> Table:
     return header, rows
 
 
+def axes(record: Mapping[str, Any]) -> Table:
+    """One task's axes: how many answers flip, and the spread of scores beside what other items would have changed."""
+    header = (
+        "axis",
+        "variants",
+        "flips",
+        "items that ever flip",
+        "spread",
+        "item error",
+        "worst variant",
+        "its score",
+        "moved by more than chance",
+    )
+    rows: list[tuple[str, ...]] = [
+        (
+            axis["axis"],
+            str(len(axis["variants"])),
+            percent(axis["flip_rate"]),
+            percent(axis["ever_flipped"]),
+            f"{100 * axis['spread']:.1f}",
+            DASH if axis["item_error"] is None else f"{100 * axis['item_error']:.1f}",
+            axis["worst"],
+            percent(axis["worst_score"]),
+            ", ".join(axis["moved"]) or "none",
+        )
+        for axis in record["axes"]
+    ]
+    return header, rows
+
+
+def rankings(result: Mapping[str, Any]) -> Table:
+    """For each task what its variants do to the order of the runs."""
+    header = (
+        "task",
+        "items",
+        "tau mean",
+        "tau worst",
+        "between",
+        "pairs that swap",
+        "changes",
+        "by chance",
+        "p",
+    )
+    rows: list[tuple[str, ...]] = []
+    for row in result["rankings"]:
+        by_chance = row["by_exchange"]
+        rows.append(
+            (
+                row["task"],
+                str(row["items"]),
+                *(DASH if row[name] is None else f"{row[name]:.2f}" for name in ("mean_tau", "worst_tau")),
+                " and ".join(row["worst_pair"]),
+                str(len(row["swapped_pairs"])),
+                f"{by_chance['observed']:.0f}",
+                f"{by_chance['mean']:.1f} ({by_chance['low']:.0f} to {by_chance['high']:.0f})",
+                p_value(by_chance["p_value"]),
+            )
+        )
+    return header, rows
+
+
 def comparison(result: Mapping[str, Any]) -> Table:
     """A row for each task and two runs."""
     header = (
