@@ -52,7 +52,7 @@ def test_levels_have_as_many_salient_objects_as_they_say(level, candidates):
         if level:
             salient = [o for o in one.scene.objects if salience(o, one.scene) >= SALIENT]
             assert [getattr(o, one.key) for o in salient] == list(one.answers.values())
-            assert one.text == f"What {one.key} is it?"
+            assert one.text == f"What {one.key} is this object?"
         else:
             assert one.intended in one.text
         if level > 1:

@@ -21,6 +21,9 @@ class Entry:
 
 
 CLAIMS: dict[str, Entry] = {
+    "codec": Entry(target="codec:CodecMoves", system="VPBench"),
+    "aqua-overconfidence": Entry(target="aqua_confidence:Overconfidence", system="AQuA"),
+    "aqua-pruning": Entry(target="aqua_confidence:PrunedConfidence", system="AQuA"),
     "fastervlm-tokens": Entry(target="fastervlm_tokens:TokensByTheClsRow", system="FasterVLM"),
     "hired-tiles": Entry(target="hired_tiles:TileBudgets", system="HiRED"),
     "hired-speed": Entry(target="hired_speed:HiredSpeed", system="HiRED"),
@@ -30,6 +33,7 @@ CLAIMS: dict[str, Entry] = {
     "llmc-redundancy": Entry(target="llmc_redundancy:Redundancy", system="LLMC+"),
     "reduction-speed": Entry(target="reduction_speed:ReductionSpeed", system="FasterVLM"),
     "video-methods": Entry(target="video_methods:VideoMethods", system="LLMC+"),
+    "vpbench-markers": Entry(target="vpbench_markers:MarkersReorder", system="VPBench"),
     "xllm-batching": Entry(target="xllm_batching:BatchingAndCaches", system="xLLM"),
 }
 

@@ -184,7 +184,14 @@ SYSTEMS: tuple[System, ...] = (
     ),
     _system("E-ViLM", "a light video model that predicts semantic codes of masked regions", "train"),
     _system("UniEdit-I", "edits by understanding, editing and verifying in turns", "create"),
-    _system("AQuA", "asks back when a question is ambiguous", "evaluate"),
+    _system(
+        "AQuA",
+        "asks back when a question is ambiguous",
+        "evaluate",
+        file="evaluate/tasks/aqua.py",
+        title="AQuA: Toward Strategic Response Generation for Ambiguous Visual Questions",
+        arxiv="2603.07394",
+    ),
     _system(
         "tree search for 3D scenes",
         "places furniture by a search that a model guides",

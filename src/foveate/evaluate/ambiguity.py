@@ -24,7 +24,7 @@ _ASKED = ("colour", "shape")
 
 @dataclass(frozen=True, kw_only=True)
 class Ambiguous:
-    """A scene with a question about "it" (about a named object at level 0).
+    """A scene with a question about "this object" (about a named object at level 0).
 
     Attributes:
         scene: with as many salient objects as the level has.
@@ -84,7 +84,7 @@ def ambiguous(scene: Scene, level: int, rng: random.Random) -> Ambiguous | None:
     # One answer must not be right for all candidates, or there would be nothing to ask.
     if not fits or distinct < min(level, len(candidates)):
         return None
-    return _question(resized, key, candidates, rng, about="it")
+    return _question(resized, key, candidates, rng, about="this object")
 
 
 def _prominent(scene: Scene, level: int, rng: random.Random) -> list[SceneObject] | None:

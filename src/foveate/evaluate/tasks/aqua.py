@@ -28,7 +28,7 @@ from foveate.world.asking import VALUES
 
 # What is left of the reward when the strategy is right and the facts are not (the paper's lambda is 0.3).
 _STRATEGY_ALONE = 0.7
-# Whether a bare "red" inferred what "it" is cannot be seen from the reply: at levels 0 and 1 either is right.
+# Whether a bare "red" inferred what "this object" is cannot be seen from the reply: at levels 0 and 1 either is right.
 _RIGHT = (("answer", "infer"), ("answer", "infer"), ("list",), ("ask",))
 
 
