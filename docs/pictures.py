@@ -2,6 +2,7 @@
 
 answers.png    what fovea-nano says about the files in examples/, with the true answers beside it
 world.png      a contact sheet of the world's training pictures
+aerial.png     one aerial scene of each place, two of each difficulty
 overlay.png    one picture at three visual budgets, what the language model saw of it and its answers
 pareto.png     right answers of fovea-nano against visual tokens kept, from the bench's result file
 engine.png     tokens a second of the engine and its peers with their spread, and latency, from the result file
@@ -9,6 +10,7 @@ engine.png     tokens a second of the engine and its peers with their spread, an
 
 from __future__ import annotations
 
+import itertools
 import json
 import textwrap
 from pathlib import Path
@@ -21,7 +23,8 @@ from foveate.evaluate.nano import answer
 from foveate.models import load
 from foveate.reduce import generate_reduced, get_reducer, reduce_prompt
 from foveate.reduce.overlay import draw_overlay
-from foveate.world import make_example
+from foveate.world import make_example, render, sample_scene
+from foveate.world.aerial_kinds import PLACES
 from foveate.world.dataset import contact_sheet
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +77,17 @@ def world() -> None:
         for i in range(12)
     ]
     contact_sheet(examples).save(IMAGES / "world.png", optimize=True)
+
+
+def aerial() -> None:
+    cell = 320
+    sheet = Image.new("RGB", (3 * (cell + 8) - 8, 2 * (cell + 8) - 8), (255, 255, 255))
+    for place, name in enumerate(PLACES):
+        scenes = (sample_scene("aerial", "train", i, difficulty=1 + place % 3) for i in itertools.count())
+        scene = next(each for each in scenes if each.place == name)
+        picture = Image.fromarray(render(scene, 1024).rgb).resize((cell, cell), Image.Resampling.LANCZOS)
+        sheet.paste(picture, ((place % 3) * (cell + 8), (place // 3) * (cell + 8)))
+    sheet.quantize(192).save(IMAGES / "aerial.png", optimize=True)
 
 
 def overlay() -> None:
@@ -150,6 +164,7 @@ def _latency_bars(axes: Any, figures: dict[str, Any]) -> None:
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
     world()
+    aerial()
     answers()
     overlay()
     if BENCH.is_file():

@@ -28,7 +28,7 @@ def sample(
         Path, typer.Option("--out", help="Folder for images/, SPLIT.jsonl and contact_sheet.png.")
     ],
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of scenes.")] = 100,
-    domain: Annotated[str, typer.Option("--domain", help="shapes or page.")] = "shapes",
+    domain: Annotated[str, typer.Option("--domain", help="shapes, page or aerial.")] = "shapes",
     split: Annotated[
         str, typer.Option("--split", help="train, validation or test: disjoint seeds.")
     ] = "train",

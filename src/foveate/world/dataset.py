@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from foveate.errors import FoveateError, nearest
 from foveate.world.asking import Question
-from foveate.world.questions import FAMILIES, ask, follow_up
+from foveate.world.questions import ask, families_of, follow_up
 from foveate.world.render import Rendering, render
 from foveate.world.sampling import sample_scene, scene_seed
 from foveate.world.scene import MarkerStyle, Scene
@@ -30,6 +30,7 @@ _WEIGHTS = {
 }
 _WEIGHTS["shapes"] |= {"grounding": 1, "marker": 6, "reading": 2}
 _WEIGHTS["page"] = {"reading": 6, "chart": 6, "table": 6}
+_WEIGHTS["aerial"] = {"scene": 1, "existence": 4, "count": 4, "attribute": 3, "position": 2, "grounding": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,10 @@ def write_dataset(
     shown: list[Example] = []
     dialogues = 0
     for family in families or ():
-        if family not in FAMILIES:
-            raise FoveateError(f"Unknown question family {family!r}", fix=nearest(family, FAMILIES))
+        if family not in families_of(domain):
+            raise FoveateError(
+                f"Unknown question family {family!r}", fix=nearest(family, families_of(domain))
+            )
     partial = target.with_suffix(".jsonl.partial")
     with partial.open("w", encoding="utf-8") as out:
         for index in range(start, start + count):

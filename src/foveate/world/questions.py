@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from foveate.errors import FoveateError, nearest
+from foveate.world import aerial_questions as aerial
 from foveate.world.asking import VALUES, Asker, Question, held_out_tag
 from foveate.world.object_questions import attribute, comparison, count, existence, negative
 from foveate.world.page_questions import caption, chart, reading, table
@@ -31,6 +32,21 @@ FAMILIES: dict[str, tuple[str, Family]] = {
     "table": ("page", table),
     "caption": ("shapes", caption),
 }
+# Aerial scenes have words of their own, so the same names stand for other functions there.
+AERIAL_FAMILIES: dict[str, Family] = {
+    "scene": aerial.scene_class,
+    "existence": aerial.existence,
+    "count": aerial.count,
+    "attribute": aerial.attribute,
+    "position": aerial.position,
+    "grounding": aerial.grounding,
+    "caption": aerial.caption,
+}
+
+
+def families_of(domain: str) -> dict[str, Family]:
+    """What may be asked about scenes of a domain; "shapes" and "page" share one table."""
+    return AERIAL_FAMILIES if domain == "aerial" else {name: family for name, (_, family) in FAMILIES.items()}
 
 
 def ask(scene: Scene, family: str, rng: random.Random, *, attempts: int = 6) -> Question | None:
@@ -39,13 +55,14 @@ def ask(scene: Scene, family: str, rng: random.Random, *, attempts: int = 6) -> 
     Raises:
         FoveateError: an unknown family.
     """
-    if family not in FAMILIES:
-        raise FoveateError(f"Unknown question family {family!r}", fix=nearest(family, FAMILIES))
-    if not scene.objects and family not in ("reading", "chart", "table", "caption"):
+    families = families_of(scene.domain)
+    if family not in families:
+        raise FoveateError(f"Unknown question family {family!r}", fix=nearest(family, families))
+    if not scene.objects and family not in ("reading", "chart", "table", "caption", "scene"):
         return None
     asker = Asker(scene, rng)
     for _ in range(attempts):
-        question = FAMILIES[family][1](asker)
+        question = families[family](asker)
         if question is not None:
             return question
     return None
@@ -53,7 +70,11 @@ def ask(scene: Scene, family: str, rng: random.Random, *, attempts: int = 6) -> 
 
 def follow_up(scene: Scene, first: Question, rng: random.Random) -> Question | None:
     """A later turn that says "it" for the single object which `first` was about."""
-    if first.family not in ("attribute", "grounding", "marker") or len(first.object_ids) != 1:
+    if (
+        scene.domain == "aerial"
+        or first.family not in ("attribute", "grounding", "marker")
+        or len(first.object_ids) != 1
+    ):
         return None
     item = next(o for o in scene.objects if o.id == first.object_ids[0])
     keys = [k for k in VALUES if k not in first.tags and getattr(item, k) not in first.text]

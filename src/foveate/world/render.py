@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from foveate.world.ground import draw_patches
 from foveate.world.scene import Background, BarChart, MarkerStyle, Scene, SceneObject, Table
 from foveate.world.vocabulary import COLOURS, RGB
 
@@ -92,6 +93,7 @@ class _Canvas:
 def render(scene: Scene, size: int = 168) -> Rendering:
     """Draw a scene `size` pixels high and round(size * aspect) wide, far objects first."""
     canvas = _Canvas(scene, size)
+    draw_patches(canvas.image, scene.patches)
     for item in scene.far_to_near():
         _draw_object(canvas, item)
     for block in scene.texts:

@@ -11,6 +11,7 @@ import hashlib
 import random
 
 from foveate.errors import FoveateError, nearest
+from foveate.world.aerial import aerial_scene
 from foveate.world.scene import (
     Background,
     BarChart,
@@ -35,7 +36,7 @@ from foveate.world.vocabulary import (
     WORDS,
 )
 
-DOMAINS = ("shapes", "page")
+DOMAINS = ("shapes", "page", "aerial")
 SPLITS = ("train", "validation", "test")
 MAX_DIFFICULTY = 3
 
@@ -58,7 +59,7 @@ def sample_scene(
     """The scene with this index.
 
     Args:
-        domain: "shapes" or "page".
+        domain: "shapes", "page" or "aerial".
         split: "train", "validation" or "test".
         index: 0, 1, 2, ...
         difficulty: 1 (few objects, no overlap, plain ground), 2, or 3 (up to nine objects, more overlap).
@@ -75,7 +76,7 @@ def sample_scene(
         raise FoveateError(f"Difficulty {difficulty} is out of range", fix=f"Choose 1 to {MAX_DIFFICULTY}.")
     seed = scene_seed(domain, split, index, difficulty)
     rng = random.Random(seed)
-    make = _shapes if domain == "shapes" else _page
+    make = {"shapes": _shapes, "page": _page, "aerial": aerial_scene}[domain]
     return make(rng, seed, split, difficulty, marker_style or MarkerStyle())
 
 

@@ -11,7 +11,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from foveate.world.aerial_kinds import AERIAL_OUTLINES
 from foveate.world.vocabulary import OUTLINES, RGB, Point
+
+_ALL_OUTLINES = OUTLINES | AERIAL_OUTLINES
 
 Box = tuple[float, float, float, float]
 
@@ -39,7 +42,8 @@ class SceneObject:
         angle = math.radians(self.rotation)
         cos, sin = self.radius * math.cos(angle), self.radius * math.sin(angle)
         return [
-            (self.x + cos * px - sin * py, self.y + sin * px + cos * py) for px, py in OUTLINES[self.shape]
+            (self.x + cos * px - sin * py, self.y + sin * px + cos * py)
+            for px, py in _ALL_OUTLINES[self.shape]
         ]
 
     def box(self) -> Box:
@@ -120,8 +124,18 @@ class BarChart:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Patch:
+    """A piece of ground seen from above; `furrows` is their direction in degrees, None for none."""
+
+    ground: str
+    corners: tuple[Point, ...]
+    shade: RGB
+    furrows: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """Everything that a renderer draws and a question may ask about."""
+    """Everything that a renderer draws and a question may ask about. `place` and `patches`: aerial scenes only."""
 
     domain: str
     seed: int
@@ -134,6 +148,8 @@ class Scene:
     charts: tuple[BarChart, ...] = ()
     markers: tuple[Marker, ...] = ()
     marker_style: MarkerStyle = MarkerStyle()
+    place: str = ""
+    patches: tuple[Patch, ...] = ()
 
     def far_to_near(self) -> list[SceneObject]:
         return sorted(self.objects, key=lambda o: (-o.depth, o.id))
@@ -152,8 +168,11 @@ class Scene:
         return dataclasses.replace(self, objects=tuple(moved), markers=markers)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON-ready values."""
-        return dataclasses.asdict(self)
+        """Plain JSON-ready values; what only aerial scenes have is absent from others."""
+        values = dataclasses.asdict(self)
+        if self.domain != "aerial":
+            del values["place"], values["patches"]
+        return values
 
 
 def _bounce(position: float, low: float, high: float) -> float:

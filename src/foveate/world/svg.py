@@ -51,6 +51,10 @@ def to_svg(scene: Scene, size: int = 168) -> str:
     """An SVG document of the scene, `size` user units high. Background noise becomes its mean shade."""
     width = round(size * scene.aspect)
     parts = [f'<rect width="{width}" height="{size}" fill="{_hex(scene.background.shade)}"/>']
+    parts += [
+        f'<path d="M{"L".join(f"{x * size:.2f} {y * size:.2f}" for x, y in p.corners)}Z" fill="{_hex(p.shade)}"/>'
+        for p in scene.patches
+    ]
     patterns = "".join(_pattern(o, size) for o in scene.objects if o.texture != "plain")
     if patterns:
         parts.append(f"<defs>{patterns}</defs>")
