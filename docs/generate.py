@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))  # a test loads this file from elsewhere
 
-from sections import bench, claims, engine, load, models, reduction, safety, serve, training  # noqa: E402
+from sections import bench, claims, engine, judging, load, models, reduction, safety, serve, training  # noqa: E402
 
 from foveate.cli.reference import section as command_section  # noqa: E402
 from foveate.cli.verbs import VERBS  # noqa: E402
@@ -25,6 +25,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     **bench.SECTIONS,
     **claims.SECTIONS,
     **engine.SECTIONS,
+    **judging.SECTIONS,
     **load.SECTIONS,
     **models.SECTIONS,
     **reduction.SECTIONS,
