@@ -10,8 +10,8 @@ import pytest
 
 from foveate.evaluate.contract import EvaluationError
 from foveate.evaluate.perturb.instability import align, axis_instability, standard_error
-from foveate.evaluate.perturb.rankings import ranking_instability
-from foveate.evaluate.statistics import compare_paired, mcnemar
+from foveate.evaluate.perturb.rankings import exact_sign_flip, ranking_instability
+from foveate.evaluate.statistics import compare_paired, mcnemar, sign_flip_test
 
 
 def rows(**scores: list[int | None]) -> list[dict[str, Any]]:
@@ -106,6 +106,19 @@ def scored(shares: dict[str, list[float]], items: int, seed: int) -> dict[str, d
     }
 
 
+def test_signs_are_flipped_exactly() -> None:
+    generator = np.random.default_rng(5)
+    for count in (1, 3, 8, 12):
+        sums = generator.integers(-2, 3, count).tolist()
+        assert exact_sign_flip(sums) == pytest.approx(
+            sign_flip_test(sums), abs=1e-12
+        )  # all patterns looked at
+    first, second = (generator.random((2, 300)) < 0.6).astype(int)
+    assert exact_sign_flip((first - second).tolist()) == pytest.approx(mcnemar(first, second).p_value)
+    assert exact_sign_flip([]) == exact_sign_flip([0, 0]) == 1.0
+    assert 0 < exact_sign_flip([2] * 200) < 1e-50
+
+
 def test_a_real_reversal_is_found_and_its_tests_are_corrected() -> None:
     shares = {"a": [0.9, 0.9, 0.9, 0.4], "b": [0.7, 0.7, 0.7, 0.7], "c": [0.2] * 4}
     found = ranking_instability(scored(shares, 300, 0), resamples=300)
@@ -158,6 +171,18 @@ def test_ties_are_no_order_and_clusters_move_together() -> None:
     plain = ranking_instability(once, resamples=200)
     paired = ranking_instability(doubled, [n // 2 for n in range(80)], resamples=200)
     assert (plain.by_exchange, plain.by_resampling) == (paired.by_exchange, paired.by_resampling)
+
+
+def test_scores_between_right_and_wrong_are_tested_too() -> None:
+    generator = np.random.default_rng(2)
+    noise = {m: generator.normal(0, 0.05, 80) for m in "ab"}
+    scores = {
+        "a": {"baseline": 0.6 + noise["a"], "x": 0.4 + noise["a"]},
+        "b": {"baseline": 0.5 + noise["b"], "x": 0.5 + noise["b"]},
+    }
+    (change,) = ranking_instability(scores, resamples=50).changes
+    assert change.separable()
+    assert change.shift_p == pytest.approx(1 / 100_001), "of 100,000 patterns of signs none is as far apart"
 
 
 def test_rankings_need_the_same_items_and_variants() -> None:

@@ -111,6 +111,7 @@ SYSTEMS: tuple[System, ...] = (
         "VPBench",
         "shows how drawn markers move benchmark ranks",
         "evaluate",
+        file="evaluate/perturb/markers.py",
         title="Visually Prompted Benchmarks Are Surprisingly Fragile",
         arxiv="2512.17875",
     ),

@@ -18,9 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from foveate.evaluate.contract import EvaluationError
 from foveate.evaluate.perturb.variant import BASELINE
 from foveate.evaluate.statistics import holm, paired_test
+from foveate.evaluate.statistics.bootstrap import gather
 from foveate.evaluate.statistics.ranks import kendall_tau, order_changes
 
 Table = NDArray[np.float64]  # [models, variants, items]
+Scores = NDArray[np.float64]  # [items]
 _MANY = (
     100_000  # patterns of signs: the smallest p-value must survive Holm's correction over hundreds of tests
 )
@@ -179,10 +181,8 @@ def _changes(
             continue
         ahead, behind = (a, b) if before.sum() > 0 else (b, a)
         sign = 1 if ahead == a else -1
-        shifts.append(paired_test(before, after, clusters, resamples=_MANY, seed=seed)[1])
-        orders = [
-            paired_test(table[a, at], table[b, at], clusters, resamples=_MANY, seed=seed)[1] for at in (0, v)
-        ]
+        shifts.append(_test(before, after, clusters, seed))
+        orders = [_test(table[a, at], table[b, at], clusters, seed) for at in (0, v)]
         reversals.append(max(orders))
         change = OrderChange(
             ahead=models[ahead],
@@ -200,6 +200,31 @@ def _changes(
         for change, at in found
     ]
     return tuple(sorted(changes, key=lambda c: (c.shift_p, c.in_variant - c.at_baseline)))
+
+
+def _test(first: Scores, second: Scores, clusters: Sequence[Hashable] | None, seed: int) -> float:
+    """p-value of a paired test: that of `paired_test`, but exact wherever scores are right or wrong.
+
+    Drawn patterns of signs are too few for what Holm's correction over hundreds of tests leaves of a level.
+    """
+    sums = gather(first - second, clusters).sums
+    if np.array_equal(sums, np.round(sums)):
+        return exact_sign_flip(sums.astype(np.int64).tolist())
+    return paired_test(first, second, clusters, resamples=_MANY, seed=seed)[1]
+
+
+def exact_sign_flip(sums: Sequence[int]) -> float:
+    """Two-sided p-value of a sum of whole numbers whose signs are fair coins, all patterns counted by convolution.
+
+    Of numbers that are 1 and -1 only it is McNemar's exact test.
+    """
+    reach = sum(abs(value) for value in sums)
+    chances = np.ones(1)  # of the sums -reach, -reach + 2, ..., reach
+    for value in sums:
+        step = abs(value)
+        chances = 0.5 * (np.pad(chances, (0, step)) + np.pad(chances, (step, 0)))
+    totals = np.arange(-reach, reach + 1, 2)
+    return min(1.0, float(chances[np.abs(totals) >= abs(sum(sums))].sum()))
 
 
 def _comparisons(models: int, variants: int) -> Iterator[tuple[tuple[int, int], int]]:
