@@ -8,6 +8,8 @@ from __future__ import annotations
 import binascii
 import re
 
+import pybase64
+
 from foveate.serve.safety.content import too_large
 from foveate.serve.safety.policy import MediaRefused
 
@@ -19,8 +21,8 @@ _LONGEST_HEAD = 256
 def decode(uri: str, cap: int) -> bytes:
     """The bytes of a base64 data: URI.
 
-    Strict (RFC 4648 §3): the standard alphabet, padding, no line breaks, so that nothing can hide in characters that
-    one decoder skips and another reads.
+    Strict (RFC 4648 §3): the standard alphabet, its exact padding, no line breaks, so that nothing can hide in
+    characters that one decoder skips and another reads.
 
     Raises:
         MediaRefused: another form, more than `cap` bytes, or base64 that is none.
@@ -38,9 +40,8 @@ def decode(uri: str, cap: int) -> bytes:
     if least > cap:
         raise too_large(SHOWN, cap, at_least=least)
     try:
-        payload = uri[head.end() :].encode("ascii")
-        data = binascii.a2b_base64(payload, strict_mode=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
+        data = pybase64.b64decode(uri[head.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:  # the latter for letters beyond ASCII
         raise MediaRefused(
             f"{SHOWN} is not valid base64",
             reason="encoding",
