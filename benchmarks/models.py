@@ -25,6 +25,7 @@ from torch import nn
 from foveate.errors import FoveateError
 
 VARIABLE = "FOVEATE_BENCHMARK_MODELS"
+NANO = Path(__file__).parents[1] / "src" / "foveate" / "assets" / "fovea-nano"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 SPREAD = 1.5  # of random weights, times 1 / sqrt(fan-in): with less, every picture looks alike to the text
@@ -230,6 +231,13 @@ def _name_as_released(path: Path) -> None:
 
 
 MAKERS: dict[str, Callable[[Path | None], Path]] = {"smolvlm": make_smolvlm, "llava": make_llava}
+
+
+def folder_of(name: str) -> Path:
+    """Of a checkpoint that is built here, of fovea-nano, or the folder of this name."""
+    if name == "fovea-nano":
+        return NANO
+    return MAKERS[name](None) if name in MAKERS else Path(name)
 
 
 def main() -> None:

@@ -20,7 +20,6 @@ from engine_parts.ledger import Ledger
 from engine_parts.transformers_arms import TransformersArms
 from engine_parts.workload import Item, make_items
 
-NANO = Path(__file__).parents[2] / "src" / "foveate" / "assets" / "fovea-nano"
 INT8_MISSING = "not measured: this version loads no int8 weights"
 WARMING = 90  # seeds from here on are of short requests that are not measured
 
@@ -75,10 +74,7 @@ class Bench:
 
     @cached_property
     def folder(self) -> Path:
-        if self._model == "fovea-nano":
-            return NANO
-        make = models.MAKERS.get(self._model)
-        return make(None) if make is not None else Path(self._model)
+        return models.folder_of(self._model)
 
     @cached_property
     def foveate(self) -> FoveateArm:

@@ -23,7 +23,6 @@ from serve_parts.bare import BareEngine
 from serve_parts.client import LoadError, Reply, closed_loop, request_body
 from serve_parts.servers import NOT_INSTALLED, Server, ServerError
 
-NANO = Path(__file__).parents[2] / "src" / "foveate" / "assets" / "fovea-nano"
 WARMING = 900  # seeds from here on are of requests that are not measured
 
 
@@ -76,10 +75,7 @@ class Bench:
 
     @cached_property
     def folder(self) -> Path:
-        if self._model == "fovea-nano":
-            return NANO
-        make = models.MAKERS.get(self._model)
-        return make(None) if make is not None else Path(self._model)
+        return models.folder_of(self._model)
 
     @cached_property
     def bare(self) -> BareEngine:

@@ -9,7 +9,7 @@ from typing import Any
 
 from foveate.engine.attention import BACKENDS
 from foveate.engine.statistics import EngineStatistics, RequestStatistics
-from sections.markdown import ROOT, percent, read, table
+from sections.markdown import ROOT, percent, read, spread, table
 
 # What is compared, where its ratio is found (part, key, key), and the target.
 _ENGINE_RATIOS = (
@@ -40,11 +40,7 @@ def _ratio(figures: dict[str, Any], keys: Sequence[str]) -> str:
     found = _at(figures, keys)
     if found is None:  # with the reason where the result file has one: not installed, failed
         return str(figures.get(keys[0], {}).get("not_measured", "not measured")).split(":")[0]
-    return _spread(found)
-
-
-def _spread(found: dict[str, Any]) -> str:
-    return f"{found['median']:.2f} ({found['minimum']:.2f} to {found['maximum']:.2f})"
+    return spread(found)
 
 
 def _agreement(figures: dict[str, Any]) -> str:

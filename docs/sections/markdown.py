@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +21,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def spread(found: Mapping[str, float], digits: int = 2) -> str:
+    """A median with its range."""
+    middle, low, high = (f"{found[name]:.{digits}f}" for name in ("median", "minimum", "maximum"))
+    return f"{middle} ({low} to {high})"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from typing import Any
 
 from foveate.models.registry import FAMILIES
 from foveate.models.table import render as parity_table
-from sections.markdown import percent, read, table
+from sections.markdown import percent, read, spread, table
 
 
 def families_short() -> str:
@@ -64,14 +63,10 @@ def quantisation_accuracy() -> str:
     return f"{table(header, rows)}\n\n{result['model']}, {asked}, all families alike. `{result['command']}`."
 
 
-def _over_float32(found: dict[str, Any]) -> str:
-    return f"{found['median']:.2f} ({found['minimum']:.2f} to {found['maximum']:.2f})"
-
-
 def quantisation_models() -> str:
     result = read(_QUANTISATION_SPEED)
     rows = [
-        [row["model"], _over_float32(row["decode"]), _over_float32(row["prompt"]), row["weights"]]
+        [row["model"], spread(row["decode"]), spread(row["prompt"]), row["weights"]]
         for row in result["rows"]["models"]
     ]
     header = ("dtype and weights", "decoding one answer", "reading its prompt", "what became of the weights")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 from fastapi.routing import APIRoute
 
@@ -14,7 +13,7 @@ from foveate.serve.app import OPEN_ROUTERS, ROUTERS
 from foveate.serve.front import Refusals
 from foveate.serve.metrics import Metrics
 from foveate.serve.safety.guard import OutputGuard
-from sections.markdown import read, table
+from sections.markdown import read, spread, table
 
 _NAMES = {
     "engine": "the bare engine",
@@ -56,11 +55,6 @@ def metrics() -> str:
     return table(("metric", "kind", "what it is"), sorted(rows))
 
 
-def _spread(found: dict[str, Any], digits: int) -> str:
-    middle, low, high = (f"{found[name]:.{digits}f}" for name in ("median", "minimum", "maximum"))
-    return f"{middle} ({low} to {high})"
-
-
 def speed() -> str:
     """The server beside the bare engine and other servers, and the targets, met or not."""
     rows = []
@@ -71,9 +65,9 @@ def speed() -> str:
             for name, target in (("engine", "0.9"), ("transformers", "4"), ("vllm", "")):
                 if name in ratios:
                     what = f"throughput over {_NAMES[name]}, 16 at once"
-                    rows.append((shown, what, _spread(ratios[name], 2), target))
+                    rows.append((shown, what, spread(ratios[name], 2), target))
             if "first_token" in parts:
-                later = _spread(parts["first_token"]["difference_milliseconds"], 1)
+                later = spread(parts["first_token"]["difference_milliseconds"], 1)
                 rows.append((shown, "first token later than the engine's, ms, 1 alone", later, "at most 5"))
     body = table(("model", "what", "median (spread)", "target"), rows)
     return (

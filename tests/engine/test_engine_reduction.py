@@ -10,6 +10,7 @@ import tiny
 import torch
 
 from foveate.engine import Engine, EngineConfig, RequestError, SamplingParameters, VisualBudget
+from foveate.engine.request import RequestTooLongError
 from foveate.errors import ReductionError
 from foveate.models.generation import SamplingOptions
 from foveate.reduce import generate_reduced, get_reducer, reduce_prompt
@@ -160,6 +161,25 @@ def test_a_bad_budget_is_refused_and_the_others_go_on(nano: Any, family_of: Call
     with pytest.raises(ReductionError, match="fastervlm"):
         engine.add_request(prompt, GREEDY, visual=VisualBudget(budget="50%", reducer="fastvlm"))
     assert engine.run_to_completion()[running][0].finish_reason is not None
+    engine.check_integrity()
+
+
+def test_kept_places_beyond_the_context_are_refused_and_closed_gaps_fit(nano: Any) -> None:
+    """What is dropped takes no room, but its places count where they are kept."""
+    model, images = nano.model, [tiny.picture(80, 80, seed) for seed in range(8)]
+    content = [*({"type": "image"} for _ in images), {"type": "text", "text": "is there a star?"}]
+    messages = [{"role": "user", "content": content}]
+    prompt = model.prepare(messages, images=images, to_be_reduced=True)
+    assert len(prompt.token_ids) > model.context_length
+    engine = engine_of(model)
+    keeping = VisualBudget(budget="10%", reducer=get_reducer("fastervlm", positions="keep"))
+    with pytest.raises(
+        RequestTooLongError, match=f"reach {len(prompt.token_ids)}.*{model.context_length} tokens"
+    ):
+        engine.add_request(prompt, GREEDY, visual=keeping)
+    visual = VisualBudget(budget="10%", reducer=get_reducer("fastervlm", positions="repack"))
+    [answer] = engine.generate(messages, GREEDY, images=images, visual=visual)
+    assert 0 < len(answer.token_ids) <= COUNT
     engine.check_integrity()
 
 

@@ -57,13 +57,12 @@ class Int8Linear(nn.Module):
         self.register_buffer("codes", codes.to(torch.int8))
         self.register_buffer("scale", scale)
         self.bias = linear.bias
-        self._compiled_rows = INT8_COMPILED_ROWS if int8_kernel.available() else 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., in] to [..., out], in the dtype of x."""
         rows = x.reshape(-1, x.shape[-1])
         count = rows.shape[0] if x.device.type == "cpu" else INT8_FEW_ROWS + 1
-        if count <= self._compiled_rows:
+        if count <= INT8_COMPILED_ROWS and int8_kernel.available():
             product = self.compiled(rows)
         elif count <= INT8_FEW_ROWS:
             product = self.narrow(rows)
@@ -212,6 +211,8 @@ def quantise(model: VisionLanguageModel, scheme: str) -> Quantisation:
     """
     check_scheme(scheme)
     before = weight_bytes(model.hf_model)
+    if model.device.type == "cpu":
+        int8_kernel.available()  # compiled now: the first answer does not wait for it
     layers = dict.fromkeys(SCHEMES, 0)
     _replace(model.language_model, scheme, layers)
     head = getattr(model.hf_model, "lm_head", None)
