@@ -142,7 +142,8 @@ def test_any_sequence_of_operations_against_plain_lists(data: st.DataObject) -> 
     store, model, committed = make_store(blocks=6, block_size=2), {}, {}
     for step in range(data.draw(st.integers(1, 25))):
         key = data.draw(st.integers(0, 3))
-        action = data.draw(st.sampled_from(["append", "rollback", "clone", "close", "commit", "reserve"]))
+        actions = ["append", "rollback", "clone", "close", "commit", "reserve", "select", "select"]
+        action = data.draw(st.sampled_from(actions))
         if key not in model:
             store.open(key)
             model[key], committed[key] = [], 0
@@ -163,6 +164,14 @@ def test_any_sequence_of_operations_against_plain_lists(data: st.DataObject) -> 
             length = data.draw(st.integers(committed[key], len(model[key])))
             store.rollback(key, length)
             model[key] = model[key][:length]
+        elif action == "select":
+            if any(store.pool.references(block) > 1 for block in store.blocks(key)):
+                continue  # the engine splits answers off where no draft is tried
+            open_places = range(committed[key], len(model[key]))
+            kept = [place for place in open_places if data.draw(st.booleans())]
+            store.select(key, kept)
+            model[key] = model[key][: committed[key]] + [model[key][place] for place in kept]
+            committed[key] = len(model[key])
         elif action == "clone":
             target = next((one for one in range(4) if one not in model), None)
             if target is not None:

@@ -79,7 +79,7 @@ class EngineMachine(RuleBasedStateMachine):
             attention=attention,
             poison=True,
         )
-        self.engine = Engine(self.model, config)  # type: ignore[arg-type]
+        self.engine = self.make_engine(config)
         schedule = self.engine.scheduler.schedule
 
         def watched(only: frozenset[str] | None) -> Any:
@@ -105,6 +105,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.requests: dict[str, tuple[Prompt, SamplingParameters]] = {}
         self.answers: dict[str, dict[int, Completion]] = {}
         self.aborted: set[str] = set()
+
+    def make_engine(self, config: EngineConfig) -> Engine:
+        return Engine(self.model, config)  # type: ignore[arg-type]
 
     @rule(
         parts=PARTS,

@@ -118,6 +118,11 @@ class Answers:
         ends = frozenset() if parameters.ignore_end else self._ends
         return ends | set(parameters.stop_token_ids)
 
+    def tokens_left(self, answer: Answer) -> int:
+        """How many more tokens the answer may get."""
+        limit = token_limit(answer.request.parameters, answer.layout.length, self._model.context_length)
+        return limit - len(answer.output)
+
     # -- tokens ------------------------------------------------------------------------------------------
 
     def accept(
@@ -234,7 +239,9 @@ class Answers:
                 continue
             if work.sequence.computed < work.stop:
                 self._scheduler.revoke(work)
-            elif not work.sequence.pending:
+                continue
+            self._scheduler.settle(work.sequence)
+            if not work.sequence.pending:
                 self._scheduler.requeue(work.sequence)
         return ended
 

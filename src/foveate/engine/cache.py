@@ -180,6 +180,13 @@ class KeyValueBlocks:
         for tensor in (*self.keys, *self.values):
             tensor[target * size : (target + 1) * size] = tensor[source * size : (source + 1) * size]
 
+    def move(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        """Copies the tokens in slots source [n] to slots target [n], all layers; the two may overlap."""
+        device = self.keys[0].device
+        source, target = source.to(device), target.to(device)
+        for tensor in (*self.keys, *self.values):
+            tensor.index_copy_(0, target, tensor.index_select(0, source))
+
     def discard(self, block: int) -> None:
         """The block's content means nothing any more; with `poison`, reading it gives NaN."""
         if self._poison:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from foveate.decode.settings import SpeculationSettings
 from foveate.errors import FoveateError
 
 
@@ -33,6 +34,7 @@ class EngineConfig:
             where that pays (see `models.parts.packing`); the model can then be served, not trained.
         head_rows: rows the output head projects at a time.
         tap_layers: language layers whose hidden states are kept for readers.
+        speculation: guess tokens ahead and run them in one pass; None decodes token by token. Answers are the same.
         seed: from which seeds of requests without one are drawn.
         poison: fill free blocks with NaN (tests): what is read there shows at once.
 
@@ -52,6 +54,7 @@ class EngineConfig:
     pack_weights: bool = True
     head_rows: int = 64
     tap_layers: tuple[int, ...] = ()
+    speculation: SpeculationSettings | None = None
     seed: int = 0
     poison: bool = False
 

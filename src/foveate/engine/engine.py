@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from foveate.decode.drafts.base import Draft
+from foveate.decode.drafts.opening import open_draft
+from foveate.decode.settings import SpeculationSettings
+from foveate.decode.tree import ROOT
 from foveate.engine.admission import admit
 from foveate.engine.answers import Answers
 from foveate.engine.attention import choose_backend
@@ -23,7 +27,7 @@ from foveate.engine.encoder_cache import EncoderCache
 from foveate.engine.head import OutputHead
 from foveate.engine.layout import lay_out, processing_settings
 from foveate.engine.memory import plan_memory
-from foveate.engine.plan import StepPlan, Work
+from foveate.engine.plan import Phase, StepPlan, Work
 from foveate.engine.positions import ModelPositions
 from foveate.engine.prefix_cache import PrefixCache
 from foveate.engine.reduction import VisualBudget, plan_reduction
@@ -32,6 +36,8 @@ from foveate.engine.runner import Runner
 from foveate.engine.sampling import likeliest_tokens
 from foveate.engine.scheduler import Scheduler
 from foveate.engine.sequence import Sequence as Answer
+from foveate.engine.sequence import Status
+from foveate.engine.speculation import Speculation, StepResult
 from foveate.engine.state import PagedKeyValueStore, StateOperation
 from foveate.engine.statistics import EngineStatistics, Event, Listener, Meter, RequestStatistics
 from foveate.engine.suspects import Suspects
@@ -52,11 +58,14 @@ class Engine:
 
     Args:
         on_event: told what happens as it happens (see `statistics.Event`); must not block.
-        on_hidden: given (plan, {layer: [1, T, D]}) after every forward where `config.tap_layers` names layers.
+        on_hidden: given (plan, {layer: [1, T, D]}) after every forward where `config.tap_layers` names layers; drafts
+            stand behind the tokens of their work.
+        draft: guesses tokens; None opens what `config.speculation` names, if anything.
         clock: seconds; for tests.
 
     Raises:
         EngineConfigError: settings that cannot work on this machine.
+        DraftError: a draft that does not fit the model.
     """
 
     def __init__(
@@ -66,6 +75,7 @@ class Engine:
         *,
         on_event: Listener | None = None,
         on_hidden: Callable[[StepPlan, Mapping[int, torch.Tensor]], None] | None = None,
+        draft: Draft | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.model, self.config = model, config or EngineConfig()
@@ -100,13 +110,17 @@ class Engine:
             max_sequences=self.config.max_sequences,
             max_step_tokens=self.config.max_step_tokens,
         )
-        self._taps = HiddenStateTaps(model, self.config.tap_layers)
+        if draft is None and self.config.speculation is not None:
+            draft = open_draft(self.config.speculation.draft, model)
+        wanted = () if draft is None else draft.tap_layers
+        self._taps = HiddenStateTaps(model, tuple(dict.fromkeys((*self.config.tap_layers, *wanted))))
         self._runner = Runner(model, self.store, self.encoder, backend, self._taps)
         self._head = OutputHead(model, self.config.head_rows)
         self._meter = Meter(self.scheduler, self._tell)
         self._answers = Answers(
             model, self.scheduler, self._meter.counters, self._tell, seed=self.config.seed
         )
+        self._speculation = None if draft is None else self._speculate(draft)
         self.constraints = ConstraintCompiler(model.tokenizer, int(model.text_config.vocab_size))
         self._undelivered: list[StepOutput] = []
         self._stepping = False
@@ -119,7 +133,22 @@ class Engine:
 
     def describe(self) -> str:
         """Memory plan, weights and backend with their reasons, for the start of a program."""
-        return f"{self.memory.text()}\nweights: {self.weights_reason}\nattention: {self.attention_reason}"
+        text = f"{self.memory.text()}\nweights: {self.weights_reason}\nattention: {self.attention_reason}"
+        return text if self._speculation is None else f"{text}\nspeculation: {self._speculation.describe()}"
+
+    def _speculate(self, draft: Draft) -> Speculation:
+        self.store.require(StateOperation.ROLLBACK, StateOperation.SELECT, purpose="Speculation")
+        return Speculation(
+            draft,
+            self.config.speculation or SpeculationSettings(),
+            self.scheduler,
+            room=self.config.max_step_tokens,
+            rows=self.config.head_rows,
+            left=self._answers.tokens_left,
+            statistics=self._answers.statistics,
+            counters=self._meter.counters,
+            clock=self._clock,
+        )
 
     def _prepare_weights(self) -> str:
         model = self.model
@@ -247,10 +276,16 @@ class Engine:
         outputs, self._undelivered, self.failed = self._undelivered, [], ()
         if not self.scheduler.has_work:
             return outputs
-        plan = self.scheduler.schedule(self._suspects.draw(self._answers.__contains__))
+        only = self._suspects.draw(self._answers.__contains__)
+        plan = self.scheduler.schedule(only)
         self._stepping = True
         try:
-            self._execute(plan, outputs)
+            drafting = 0.0
+            if self._speculation is not None and only is None:
+                began = self._clock()
+                plan = self._speculation.extend(plan)
+                drafting = self._clock() - began
+            self._execute(plan, outputs, drafting)
         except BaseException as error:
             self._stepping = False
             self._undelivered = outputs + self._undelivered + self._give_up(plan, error)
@@ -278,7 +313,7 @@ class Engine:
         """Whether a step raised and it is not yet known for which request."""
         return bool(self._suspects)
 
-    def _execute(self, plan: StepPlan, outputs: list[StepOutput]) -> None:
+    def _execute(self, plan: StepPlan, outputs: list[StepOutput], drafting: float) -> None:
         """Encoder stage, forward, sampling; appends to `outputs` as answers get their tokens."""
         began = self._clock()
         self._meter.counters.preemptions += len(plan.preempted)
@@ -296,24 +331,44 @@ class Engine:
         self._answers.note_encoding(plan.encodes, encoded - began)
         for output in self._sample(plan, hidden):
             outputs.append(output)  # one by one: should a later answer raise, this one was given
-        self._meter.step(plan, encoded - began, forwarded - encoded, self._clock() - forwarded)
+        sampled = self._clock()
+        if self._speculation is not None:
+            assert self._runner.inputs is not None
+            embeds, positions = self._runner.inputs
+            result = StepResult(hidden=hidden, embeds=embeds, positions=positions, taps=self._taps.states)
+            self._speculation.finish_step(plan, sampled - encoded, result)
+        self._meter.step(plan, encoded - began, forwarded - encoded, sampled - forwarded, drafting)
 
     def _sample(self, plan: StepPlan, hidden: torch.Tensor) -> Iterator[StepOutput]:
-        """Chooses a token for every row of logits the plan asks for."""
-        rows: list[int] = []
-        works: list[Work] = []
-        offset = 0
-        for work in plan.works:
-            for row in work.logit_rows:
-                rows.append(offset + row - work.start)
-                works.append(work)
-            offset += work.tokens
-        for first, logits in self._head.project(hidden, rows):
-            likeliest = likeliest_tokens(logits)  # of all rows at once: most requests are greedy
-            for work, row, best in zip(works[first : first + len(logits)], logits, likeliest, strict=True):
-                self._choosing = work.sequence
-                yield from self._answers.accept(work.sequence, row, best, self._clock)
+        """Chooses a token for every row of logits the plan asks for; of a draft's rows, for those it reaches."""
+        for works, rows in _by_rows(plan, self._head.row_budget):
+            for _, logits in self._head.project(hidden, rows):
+                likeliest = likeliest_tokens(logits)  # of all rows at once: most requests are greedy
+                first = 0
+                for work in works:
+                    self._choosing = work.sequence
+                    last = first + len(work.logit_rows)
+                    yield from self._follow(work, logits[first:last], likeliest[first:last])
+                    first = last
         self._choosing = None
+
+    def _follow(self, work: Work, logits: torch.Tensor, likeliest: Sequence[int]) -> Iterator[StepOutput]:
+        """The answer's next token, and, as long as it is one that the draft has there, the one after
+        (`decode.verify.match_sampled`)."""
+        answer, draft = work.sequence, work.draft
+        yield from self._answers.accept(answer, logits[0], likeliest[0], self._clock)
+        path: list[int] = []
+        while draft is not None and answer.status is Status.RUNNING:
+            node = draft.child(path[-1] if path else ROOT, answer.output[-1])
+            if node is None:
+                break
+            assert answer.accepted is not None
+            answer.accepted.append(work.stop + node)
+            path.append(node)
+            yield from self._answers.accept(answer, logits[node + 1], likeliest[node + 1], self._clock)
+        self.scheduler.settle(answer)
+        if self._speculation is not None and work.phase is Phase.DECODE:
+            self._speculation.note(work, path)
 
     # -- conveniences ------------------------------------------------------------------------------------
 
@@ -388,3 +443,21 @@ class Engine:
     def _tell(self, kind: str, request_id: str | None = None, **data: Any) -> None:
         if self._on_event is not None:
             self._on_event(Event(kind=kind, time=self._clock(), request_id=request_id, data=data))
+
+
+def _by_rows(plan: StepPlan, budget: int) -> Iterator[tuple[list[Work], list[int]]]:
+    """The works that want logits, at most `budget` rows at a time and each whole, with their rows in the batch."""
+    works: list[Work] = []
+    rows: list[int] = []
+    offset = 0
+    for work in plan.works:
+        wanted = len(work.logit_rows)
+        if rows and len(rows) + wanted > budget:
+            yield works, rows
+            works, rows = [], []
+        if wanted:
+            works.append(work)
+            rows += [offset + row - work.start for row in work.logit_rows]
+        offset += work.tokens
+    if rows:
+        yield works, rows

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from foveate.decode.tree import DraftTree
     from foveate.engine.sequence import Sequence
 
 
@@ -26,8 +27,10 @@ class Work:
     """Tokens [start, stop) of one sequence, and the rows of them whose logits are wanted.
 
     Attributes:
-        logit_rows: token indices within the sequence; empty while a prompt is not complete.
+        logit_rows: token indices within the sequence; empty while a prompt is not complete. Node i of the draft has
+            index `stop` + i.
         state_bytes: memory the new tokens take in the state store.
+        draft: tokens that run after `stop` and are not decided; None where nothing is tried.
     """
 
     sequence: Sequence
@@ -36,11 +39,12 @@ class Work:
     phase: Phase
     logit_rows: tuple[int, ...]
     state_bytes: int = 0
+    draft: DraftTree | None = None
 
     @property
     def tokens(self) -> int:
-        """Tokens to run."""
-        return self.stop - self.start
+        """Tokens to run, drafts included."""
+        return self.stop - self.start + (0 if self.draft is None else len(self.draft))
 
 
 @dataclass(frozen=True, kw_only=True)

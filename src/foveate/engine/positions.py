@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 if TYPE_CHECKING:
+    from foveate.decode.tree import DraftTree
     from foveate.models.base import VisionLanguageModel
     from foveate.models.records import Prompt
 
@@ -40,6 +41,13 @@ class PositionTrack:
         tail = torch.arange(beyond, stop, device=self.table.device) - length + self.following
         tail = tail.expand(self.table.shape[0], -1)
         return torch.cat([self.table[:, start:length], tail], dim=1) if start < length else tail
+
+
+def draft_positions(track: PositionTrack, stop: int, draft: DraftTree) -> torch.Tensor:
+    """[R, nodes]: a node stands as many places after the last token decided, token `stop` - 1, as it is deep."""
+    if draft.is_chain:
+        return track.slice(stop, stop + len(draft))
+    return track.slice(stop, stop + draft.depth)[:, [depth - 1 for depth in draft.depths]]
 
 
 class PositionService(Protocol):

@@ -16,7 +16,7 @@ import torch
 from foveate.engine.attention import Backend, PagedBatch, Segment
 from foveate.engine.encoder_cache import EncoderCache, own_copy
 from foveate.engine.plan import Encode, StepPlan
-from foveate.engine.positions import pack_positions
+from foveate.engine.positions import draft_positions, pack_positions
 from foveate.engine.state import PagedKeyValueStore
 from foveate.engine.taps import HiddenStateTaps
 from foveate.models.attention import AttentionState
@@ -46,6 +46,9 @@ class Runner:
         self._model, self._store, self._encoder = model, store, encoder
         self._backend, self._taps = backend, taps
         self.keep_maps: OrderedDict[str, KeepMap] = OrderedDict()  # by media key, the last ones chosen
+        self.inputs: tuple[torch.Tensor, torch.Tensor] | None = (
+            None  # of the last forward: embeddings, positions
+        )
 
     def encode(self, encodes: Sequence[Encode]) -> None:
         """Fills the encoder cache; images of equal size, whoever sent them, share a tower call."""
@@ -92,6 +95,8 @@ class Runner:
         for work in plan.works:
             layout, offset = work.sequence.layout, len(ids)
             ids += work.sequence.tokens(work.start, work.stop)
+            if work.draft is not None:
+                ids += work.draft.tokens
             first_written = offset + max(0, layout.length - work.start)
             written += [
                 place for place in range(first_written, len(ids)) if ids[place] == model.image_token_id
@@ -103,13 +108,19 @@ class Runner:
                 if layout.reduction is not None and keep_map is not None:
                     layout.reduction.place(index, keep_map)
             positions.append(layout.positions.slice(work.start, work.stop))
+            stop, tree = work.stop, None
+            if work.draft is not None:
+                stop += len(work.draft)
+                tree = None if work.draft.is_chain else work.draft.visible
+                positions.append(draft_positions(layout.positions, work.stop, work.draft))
             segments.append(
                 Segment(
                     offset=offset,
                     start=work.start,
-                    stop=work.stop,
-                    slots=self._store.slots(work.sequence.key, 0, work.stop).to(model.device),
+                    stop=stop,
+                    slots=self._store.slots(work.sequence.key, 0, stop).to(model.device),
                     rules=AttentionState(groups=layout.groups, window_cuts_groups=model.window_cuts_groups),
+                    tree=tree,
                 )
             )
         packed = Prompt(token_ids=ids, media=[], spans=[], text="")
@@ -119,10 +130,10 @@ class Runner:
         if written:
             token = torch.tensor([model.image_token_id], device=model.device)
             embeds[0, written] = model.hf_model.get_input_embeddings()(token)
+        self.inputs = (embeds, pack_positions(positions, model.device))
         with self._taps:
             return model.run_language_model(
-                embeds,
-                pack_positions(positions, model.device),
+                *self.inputs,
                 PagedBatch(self._store.memory, segments, self._backend),
                 **model.language_keywords(packed, features),
             )

@@ -12,12 +12,14 @@ finishes.
 from __future__ import annotations
 
 import bisect
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from foveate.engine.plan import Encode, Phase, StepPlan, Work
 from foveate.engine.sequence import Sequence, Status
 
 if TYPE_CHECKING:
+    from foveate.decode.tree import DraftTree
     from foveate.engine.encoder_cache import EncoderCache
     from foveate.engine.prefix_cache import PrefixCache
     from foveate.engine.state import PagedKeyValueStore
@@ -233,9 +235,34 @@ class Scheduler:
             self.encoder.release(sequence.layout.media_keys[index])
             sequence.pinned.remove(index)
 
+    def try_draft(self, work: Work, draft: DraftTree) -> Work | None:
+        """The work with a draft after its last token; None where there is no room for it. Nobody is preempted for
+        what may be dropped at the end of the step."""
+        sequence, count = work.sequence, len(draft)
+        if not self.store.can_hold(sequence.key, work.stop + count):
+            return None
+        self.store.append(sequence.key, count)
+        sequence.accepted = []
+        return replace(
+            work,
+            draft=draft,
+            logit_rows=tuple(range(work.stop - 1, work.stop + count)),
+            state_bytes=work.state_bytes + count * self.store.token_bytes,
+        )
+
+    def settle(self, sequence: Sequence) -> None:
+        """Accepted drafts become final, the others and their blocks go; without a draft, nothing happens."""
+        accepted, sequence.accepted = sequence.accepted, None
+        if accepted is None:
+            return
+        self.store.select(sequence.key, accepted)
+        start, sequence.computed = sequence.computed, self.store.length(sequence.key)
+        self.prefixes.keep(sequence, self.store.blocks(sequence.key), start, sequence.computed)
+
     def revoke(self, work: Work) -> None:
         """The work was not done: its tokens never were, and images that were not encoded are asked for anew."""
         sequence = work.sequence
+        sequence.accepted = None
         self.store.rollback(sequence.key, work.start)
         if not sequence.is_decoding:  # a prompt keeps the room it was let in with
             self.store.reserve(sequence.key, sequence.length)
@@ -256,6 +283,7 @@ class Scheduler:
     def finish(self, sequence: Sequence) -> None:
         """Ends a sequence wherever it is and returns its blocks."""
         if sequence.status is Status.RUNNING:
+            self.settle(sequence)
             self._leave(sequence)
         elif sequence.status is Status.WAITING:
             self.waiting.remove(sequence)

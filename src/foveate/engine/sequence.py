@@ -38,6 +38,8 @@ class Sequence:
         block_names: prefix-cache names of its full blocks, as far as they were asked for.
         pinned: images whose features it holds in the encoder cache.
         forks: answers that will split off when the prompt is complete.
+        accepted: while a step tries drafts, the places in the state store of those that turned out right; else
+            None.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Sequence:
         self.cached_tokens: int | None = None
         self.block_names: list[bytes] = []
         self.pinned: set[int] = set()
+        self.accepted: list[int] | None = None
         self.preemptions = 0
         self.finish_reason: str | None = None
 

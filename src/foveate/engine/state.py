@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import enum
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -25,6 +26,7 @@ class StateOperation(enum.StrEnum):
     APPEND = "append"  # room for the next tokens
     COMMIT = "commit"  # these tokens are final
     ROLLBACK = "rollback"  # drop tokens that are not final
+    SELECT = "select"  # of the tokens that are not final, keep some, closed up, and make them so
     CLONE = "clone"  # a second sequence with the same past
     EVICT = "evict"  # drop final tokens, at a commit point
 
@@ -98,6 +100,12 @@ class StateStore(abc.ABC):
     def bytes(self, key: int) -> int:
         """Memory the sequence refers to, shared or not."""
 
+    def select(self, key: int, kept: Sequence[int]) -> None:
+        """Of the tokens that are not final, those at indices `kept` (ascending) become the next final ones, without
+        gaps; the others are dropped."""
+        self.require(StateOperation.SELECT, purpose="A tree of drafts")
+        raise NotImplementedError(f"{self.kind} declares select without having it")
+
     def evict(self, key: int, tokens: Sequence[int]) -> None:
         """Drops final tokens by index, at a commit point."""
         self.require(StateOperation.EVICT, purpose="Eviction")
@@ -143,7 +151,13 @@ class PagedKeyValueStore(StateStore):
 
     kind = "paged-kv"
     supports = frozenset(
-        {StateOperation.APPEND, StateOperation.COMMIT, StateOperation.ROLLBACK, StateOperation.CLONE}
+        {
+            StateOperation.APPEND,
+            StateOperation.COMMIT,
+            StateOperation.ROLLBACK,
+            StateOperation.SELECT,
+            StateOperation.CLONE,
+        }
     )
 
     def __init__(self, pool: BlockPool, memory: KeyValueBlocks) -> None:
@@ -229,6 +243,20 @@ class PagedKeyValueStore(StateStore):
         table.length = length
         while len(table.blocks) > self.blocks_for(length):
             self.pool.release(table.blocks.pop())
+
+    def select(self, key: int, kept: Sequence[int]) -> None:
+        table = self._tables[key]
+        start = table.committed
+        assert all(start <= index < table.length for index in kept), (start, kept, table.length)
+        assert all(one < other for one, other in itertools.pairwise(kept)), f"{kept} does not ascend"
+        moved = [(index, place) for place, index in enumerate(kept, start) if index != place]
+        if moved:  # never among a chain's
+            blocks = {table.blocks[place // self.block_size] for _, place in moved}
+            assert all(self.pool.references(block) == 1 for block in blocks), "somebody else sees them moved"
+            slots = table.slots(0, table.length)
+            self.memory.move(*(slots[list(places)] for places in zip(*moved, strict=True)))
+        self.commit(key, start + len(kept))
+        self.rollback(key, start + len(kept))
 
     def clone(self, source: int, target: int) -> None:
         assert target not in self._tables, f"sequence {target} is open"

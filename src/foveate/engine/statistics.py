@@ -52,6 +52,12 @@ class RequestStatistics:
         encoded_images: images the encoder ran for; the others were cached, or covered by a cached prefix.
         generated_tokens: of all its answers.
         preemptions: times an answer gave up its blocks and was computed anew.
+        draft: what guessed its next tokens; empty where the engine does not speculate, and then the rest is 0.
+        decode_passes: passes of the model that gave an answer a token after its first, or several.
+        plain_passes: of these, passes without a draft.
+        unpaid_passes: of those, where drafting was not expected to pay.
+        draft_tokens, accepted_tokens: guesses run, and those that were right.
+        accepted_length: tokens a decoding pass gave, the model's own included; None before the first.
     """
 
     request_id: str
@@ -71,6 +77,17 @@ class RequestStatistics:
     encoded_images: int = 0
     generated_tokens: int = 0
     preemptions: int = 0
+    draft: str = ""
+    decode_passes: int = 0
+    plain_passes: int = 0
+    unpaid_passes: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
+
+    @property
+    def accepted_length(self) -> float | None:
+        """1 without speculation paying; None where nothing was decoded by an engine that speculates."""
+        return 1 + self.accepted_tokens / self.decode_passes if self.decode_passes else None
 
     @property
     def queue_seconds(self) -> float | None:
@@ -111,6 +128,9 @@ class EngineStatistics:
         step_seconds: all stages of all steps.
         longest_step_seconds: of the slowest step.
         encode_seconds, forward_seconds, sample_seconds: the three stages of the steps.
+        draft_seconds: making guesses, before the stages.
+        decode_passes, plain_passes, unpaid_passes, draft_tokens, accepted_tokens: as of a request, of all of them;
+            0 where the engine does not speculate.
         encoded_images: images the encoder ran for.
         preemptions: answers that gave up their blocks and were computed anew.
         finished, aborted: requests by how they ended; failed ones are among the aborted.
@@ -135,6 +155,12 @@ class EngineStatistics:
     encode_seconds: float = 0.0
     forward_seconds: float = 0.0
     sample_seconds: float = 0.0
+    draft_seconds: float = 0.0
+    decode_passes: int = 0
+    plain_passes: int = 0
+    unpaid_passes: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
     preemptions: int = 0
     failed_steps: int = 0
     finished: int = 0
@@ -161,13 +187,14 @@ class Meter:
         self.counters = EngineStatistics()
         self._scheduler, self._tell = scheduler, tell
 
-    def step(self, plan: StepPlan, encode: float, forward: float, sample: float) -> None:
-        """One step was done; seconds of its three stages."""
+    def step(self, plan: StepPlan, encode: float, forward: float, sample: float, draft: float = 0.0) -> None:
+        """One step was done; seconds of its three stages, and of guessing before them."""
         counters, in_use = self.counters, self._scheduler.store.pool.in_use
         counters.steps += 1
         counters.tokens += plan.tokens
         counters.sequences += len(plan.works)
-        seconds = encode + forward + sample
+        seconds = draft + encode + forward + sample
+        counters.draft_seconds += draft
         counters.step_seconds += seconds
         counters.longest_step_seconds = max(counters.longest_step_seconds, seconds)
         counters.largest_batch = max(counters.largest_batch, len(plan.works))
@@ -186,6 +213,7 @@ class Meter:
             state_bytes=plan.state_bytes,
             encoded_images=len(plan.encodes),
             blocks_in_use=in_use,
+            draft_seconds=draft,
             encode_seconds=encode,
             forward_seconds=forward,
             sample_seconds=sample,

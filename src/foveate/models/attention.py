@@ -81,6 +81,11 @@ class KeyValueCache:
         self._lengths[layer_idx] = stop
         return keys[:, :, :stop], values[:, :, :stop]
 
+    def truncate(self, length: int) -> None:
+        """Forgets the tokens from `length` on, in all layers."""
+        for layer_idx, held in self._lengths.items():
+            self._lengths[layer_idx] = min(held, length)
+
     def select(self, layer_idx: int, rows: torch.Tensor) -> None:
         """Forgets all tokens of a layer but those at rows [m], ascending."""
         keys, values = self._buffers[layer_idx]

@@ -7,7 +7,7 @@ protocol of backends. Knows no way to compute attention: each backend has a file
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
@@ -25,6 +25,8 @@ class Segment:
         start, stop: which of its tokens run; all before `start` are in the cache.
         slots: [stop] cache slots of all tokens up to `stop`.
         rules: who sees whom over the sequence's prompt (attention groups).
+        tree: [count, count] booleans where the tokens that run are no chain (`DraftTree.visible`): who among them
+            sees whom. All of them see all before `start`, as far as a window reaches: it counts steps along a path.
     """
 
     offset: int
@@ -32,6 +34,8 @@ class Segment:
     stop: int
     slots: torch.Tensor
     rules: AttentionState
+    tree: torch.Tensor | None = None
+    _masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -45,6 +49,19 @@ class Segment:
         return self.count == 1 and (
             groups is None or self.start >= groups.shape[0] or int(groups[self.start]) < 0
         )
+
+    def mask(self, window: int | None, device: torch.device) -> torch.Tensor | None:
+        """[count, stop] booleans, True where a token may look; None where it may look everywhere."""
+        if self.tree is None:
+            return self.rules.mask(self.count, self.stop, window, device)
+        if window not in self._masks:
+            depths = self.tree.sum(dim=1)  # of the first token: 1
+            before, among = torch.ones(self.count, self.start, dtype=torch.bool), self.tree
+            if window is not None:
+                before = torch.arange(self.start)[None] >= (self.start + depths - window)[:, None]
+                among = among & (depths[None] > depths[:, None] - window)
+            self._masks[window] = torch.cat([before, among], dim=1).to(device)
+        return self._masks[window]
 
 
 @dataclass(kw_only=True)
@@ -92,14 +109,19 @@ class PagedBatch:
     """The attention state of one step; takes the place of `AttentionState` (see `models.attention.Attends`).
 
     Attributes:
-        decoding: segments of one token that sees its whole past; `prompts`: all others.
+        decoding: segments of one token that sees its whole past.
+        trees: segments of a draft that is no chain.
+        prompts: all others.
     """
 
     def __init__(self, memory: KeyValueBlocks, segments: Sequence[Segment], backend: Backend) -> None:
         self.memory, self.segments, self.backend = memory, segments, backend
         self.notes: dict[object, object] = {}
         self.decoding = [segment for segment in segments if segment.is_plain_decode]
-        self.prompts = [segment for segment in segments if not segment.is_plain_decode]
+        self.trees = [segment for segment in segments if segment.tree is not None]
+        self.prompts = [
+            segment for segment in segments if segment.tree is None and not segment.is_plain_decode
+        ]
         self._new_slots = torch.cat([segment.slots[segment.start :] for segment in segments])
 
     def attend(

@@ -50,7 +50,7 @@ class BatchedCpuBackend(Backend):
         tokens, heads = call.query.shape[2], call.query.shape[1]
         output = call.query.new_empty(tokens, heads, call.value.shape[3])
         self.decode(batch, call, output)
-        for segment in batch.prompts:
+        for segment in (*batch.prompts, *batch.trees):
             stop = segment.offset + segment.count
             output[segment.offset : stop] = self._prefill(batch, call, segment)[0].transpose(0, 1)
         return output.transpose(0, 1)[None]
@@ -65,7 +65,7 @@ class BatchedCpuBackend(Backend):
             return self._reference.attend_segment(batch, call, segment)
         rows = slice(segment.offset, segment.offset + segment.count)
         query = call.query[:, :, rows]
-        mask = segment.rules.mask(segment.count, segment.count, call.window, query.device)
+        mask = segment.mask(call.window, query.device)
         return dense_attention(
             query,
             call.key[:, :, rows],

@@ -98,6 +98,9 @@ class FlexBackend(Backend):
             if segments:
                 tiles = _tiles(batch, segments, height, call.window)
                 output[tiles.rows] = self._attend_tiles(batch, call, tiles, values)
+        for segment in batch.trees:  # where a token lies says nothing of where it stands
+            rows = slice(segment.offset, segment.offset + segment.count)
+            output[rows] = self._reference.attend_segment(batch, call, segment)[0].transpose(0, 1)
         return output.transpose(0, 1)[None]
 
     def _attend_tiles(

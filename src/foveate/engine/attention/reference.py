@@ -31,7 +31,7 @@ class ReferenceBackend(Backend):
         """[1, H, n, d] of one sequence's n new tokens."""
         query = call.query[:, :, segment.offset : segment.offset + segment.count]
         key, value = batch.memory.gather(call.layer, segment.slots)
-        mask = segment.rules.mask(segment.count, segment.stop, call.window, query.device)
+        mask = segment.mask(call.window, query.device)
         return dense_attention(
             query,
             key.transpose(0, 1)[None].to(query.dtype),

@@ -1,0 +1,64 @@
+"""From a name to a draft: `--speculate NAME`.
+
+Owns which names there are. A new kind of draft adds a test for its folders and a function that opens them to KINDS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foveate.decode.drafts.base import Draft, DraftError
+from foveate.decode.drafts.model import ModelDraft
+from foveate.decode.drafts.ngram import NgramDraft
+from foveate.decode.settings import AUTO, NGRAM, OFF
+from foveate.errors import ModelError, nearest
+
+if TYPE_CHECKING:
+    from foveate.models.base import VisionLanguageModel
+
+Opener = Callable[[str, "VisionLanguageModel"], Draft]
+
+
+def open_draft(name: str, target: VisionLanguageModel) -> Draft:
+    """The draft of this name for this target.
+
+    Raises:
+        DraftError: there is none of this name, or it was not made for the target.
+        ModelError: its weights cannot be loaded.
+    """
+    if name in (AUTO, NGRAM):
+        return _ngram(target)
+    for recognises, opener in KINDS:
+        if recognises(name):
+            return opener(name, target)
+    raise DraftError(
+        f"There is no draft {name!r}",
+        why="it is neither a method, nor a folder, nor a hub name",
+        fix=nearest(name, [OFF, AUTO, NGRAM]),
+    )
+
+
+def _ngram(target: VisionLanguageModel) -> Draft:
+    return NgramDraft(never=(target.image_token_id,))
+
+
+def _is_model(name: str) -> bool:
+    folder = Path(name).expanduser()
+    return (folder / "config.json").is_file() or (
+        name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    )
+
+
+def _open_model(name: str, target: VisionLanguageModel) -> Draft:
+    from foveate.models import load
+
+    try:
+        draft = load(name, device=str(target.device), dtype=str(target.dtype).removeprefix("torch."))
+    except ModelError as error:
+        raise DraftError(f"The draft model {name} cannot be loaded", why=str(error)) from error
+    return ModelDraft(draft, target)
+
+
+KINDS: tuple[tuple[Callable[[str], bool], Opener], ...] = ((_is_model, _open_model),)
