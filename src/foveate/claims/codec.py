@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PNG, HIDDEN, LOWEST = "png", "jpeg-85", "jpeg-70"
 QUALITIES = {"jpeg-95": 95, "jpeg-90": 90, HIDDEN: 85, "jpeg-80": 80, LOWEST: 70, "jpeg-30": 30}
 FAMILIES = {"shapes": ("attribute", "count", "marker"), "page": ("reading",)}
-PICTURES = {Tier.SMOKE: 3, Tier.CLAIM: 150}  # of each domain
+PICTURES = {Tier.SMOKE: 3, Tier.CLAIM: 100}  # of each domain
 _LONGEST = 32  # tokens of an answer
 _DIGEST = 16  # characters of a picture's digest in a reply
 

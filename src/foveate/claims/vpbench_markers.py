@@ -39,7 +39,7 @@ STYLES = {
     Tier.SMOKE: (DEFAULT_LOOK, "radius-1", "square", "label-left", "blue"),
     Tier.CLAIM: tuple(LOOKS),
 }
-ITEMS = {Tier.SMOKE: 5, Tier.CLAIM: 75}
+ITEMS = {Tier.SMOKE: 5, Tier.CLAIM: 60}
 OTHER_ITEMS = {Tier.SMOKE: 2, Tier.CLAIM: 25}
 _APART = 1_000  # pictures between the first ones of two seeds
 _LEVEL = 0.05
