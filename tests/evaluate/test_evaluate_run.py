@@ -17,7 +17,7 @@ from PIL import ImageOps
 
 from foveate.evaluate import planning
 from foveate.evaluate.answers_cache import AnswersCache, cache_folder
-from foveate.evaluate.contract import EvaluationError, Item, Parameters, Reply, user
+from foveate.evaluate.contract import EvaluationError, Item, Parameters, Reply, Score, user
 from foveate.evaluate.perturb.variant import BASELINE, Variant
 from foveate.evaluate.planning import RunPlan, TaskChoice, draw, make_parts
 from foveate.evaluate.run.folder import FAILURES, RUN, SAMPLES, TIMINGS, RunFolder
@@ -185,6 +185,24 @@ def test_a_model_that_only_fails_is_given_up_and_the_rest_waits(tmp_path):
     assert len(rows(tmp_path / FAILURES)) == len(model.asked) == 4
     asked(Adder(), the_plan, tmp_path, resume=True)
     assert len(rows(tmp_path / SAMPLES)) == 60 and rows(tmp_path / FAILURES) == []
+
+
+def test_what_is_nobodys_failure_ends_the_run_as_itself_and_what_was_kept_stays(tmp_path, monkeypatch):
+    """A cache that breaks, and a scorer with a mistake: neither is the model's."""
+    cache = AnswersCache(tmp_path / "cache")
+    cache.close()
+    with pytest.raises(EvaluationError, match="cannot be used"):
+        asked(Adder(), plan(), tmp_path / "a", cache=cache)
+
+    def mistaken(self, item, reply):
+        if item.target > 4:
+            raise ZeroDivisionError
+        return Score.unparsed()
+
+    monkeypatch.setattr(Sums, "score", mistaken)
+    with pytest.raises(ZeroDivisionError):
+        asked(Adder(), plan(), tmp_path / "b", concurrency=1)
+    assert len(rows(tmp_path / "b" / SAMPLES)) == 3
 
 
 # -- samples, variants, styles, turns ------------------------------------------------------------------------

@@ -131,8 +131,8 @@ class Runner:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.concurrency):
                     group.create_task(self._work(waiting))
-        except* FoveateError as several:
-            raise several.exceptions[0] from None
+        except ExceptionGroup as several:  # the first tells what happened; the others followed from it
+            raise several.exceptions[0] from several
         finally:
             self.folder.put_in_order(
                 (part.name, part.variant.name, item) for part in self.parts for item in part.order

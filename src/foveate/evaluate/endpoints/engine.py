@@ -67,7 +67,9 @@ class EngineModel:
         self._config = EngineConfig(max_sequences=concurrency, kv_blocks=blocks)
         self._engine: AsyncEngine | None = None
         self._count = 0
-        self._facts = {"kind": "engine", **describe_model(model), "code": code_digest()}
+        # The hub's name where there is one: in a hub's cache the folder is called after a commit.
+        name = Path(model.ref).name if Path(model.ref).exists() else model.ref
+        self._facts = {"kind": "engine", **describe_model(model), "name": name, "code": code_digest()}
 
     def describe(self) -> dict[str, Any]:
         """Name, weights' SHA-256, dtype, device, code."""
