@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate.evaluate import parsing
+from foveate.evaluate.numerals import UNITS, WORDS
 from foveate.evaluate.parsing import is_refusal, read_choice, read_number, read_word, read_yes_no, verdict
 
 STARS = {"A": "cat", "B": "red star", "C": "blue star", "D": "none of these"}
@@ -265,8 +266,8 @@ def test_numbers_come_back(value, form):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 99))
 def test_number_words_come_back(value):
-    words = [w for w, v in parsing._WORDS.items() if v == value] or [
-        f"{next(w for w, v in parsing._WORDS.items() if v == value - value % 10)}-{parsing._UNITS[value % 10]}"
+    words = [w for w, v in WORDS.items() if v == value] or [
+        f"{next(w for w, v in WORDS.items() if v == value - value % 10)}-{UNITS[value % 10]}"
     ]
     assert read_number(words[0]) == value
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from foveate.evaluate.contract import Score
+from foveate.evaluate.numerals import one_number
 
 T = TypeVar("T")
 
@@ -52,30 +53,6 @@ _REFUSALS = tuple(
         r"\bi (?:must|have to) (?:decline|refuse)\b",
     )
 )
-
-_SMALL_NUMBERS = """
-zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
-nineteen
-"""
-_ROUND_NUMBERS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_UNITS, _TENS = _SMALL_NUMBERS.split(), _ROUND_NUMBERS.split()
-_WORDS = {word: value for value, word in enumerate(_UNITS)} | {
-    word: 10 * value for value, word in enumerate(_TENS, start=2)
-}
-_SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
-_NUMBER = re.compile(
-    r"(?<![\w.])(?P<digits>[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-−]?\.\d+)(?![\w]|\.\d)"
-    rf"|(?<![\w-])(?P<tens>{'|'.join(_TENS)})(?:[- ](?P<unit>{'|'.join(_UNITS[1:10])}))?(?!\w)"
-    rf"|(?<![\w-])(?P<word>{'|'.join(_UNITS)})(?![\w-])",
-    re.IGNORECASE,
-)
-_SCALE_AFTER = re.compile(rf"\s*({'|'.join(_SCALES)})\b", re.IGNORECASE)
-_NOT_EXACT = re.compile(
-    r"\b(?:at least|at most|more than|fewer than|less than|up to|over|under|above|below|not|no)\s+$",
-    re.IGNORECASE,
-)
-# "one" is a number at the start of a reply or after these; elsewhere it is mostly a pronoun ("the red one").
-_ONE_AFTER = re.compile(r"(?:^|\b(?:is|are|only|exactly|just|see|count|total|be)|[:=])\s*$", re.IGNORECASE)
 
 
 def answer_text(text: str) -> str:
@@ -142,7 +119,7 @@ def read_number(text: str) -> float | None:
     Two different numbers give None unless an answer's claim holds one of them; so do bounds ("at least 3"), ranges,
     and refusals.
     """
-    return _agreed(text, _one_number)
+    return _agreed(text, one_number)
 
 
 def read_word(text: str, allowed: Mapping[str, str] | Sequence[str]) -> str | None:
@@ -310,24 +287,3 @@ def _opening_yes_no(part: str) -> str | None:
     ):
         return None
     return reading
-
-
-def _one_number(part: str) -> float | None:
-    values: set[float] = set()
-    for found in _NUMBER.finditer(part):
-        before, after = part[: found.start()], part[found.end() :]
-        word = (found["word"] or "").casefold()
-        if word == "one" and (not _ONE_AFTER.search(before) or re.match(r"\s+of\b", after)):
-            continue
-        if _NOT_EXACT.search(before):
-            return None
-        if found["digits"]:
-            value = float(found["digits"].replace(",", "").replace("−", "-"))
-        elif found["tens"]:
-            value = float(_WORDS[found["tens"].casefold()] + _WORDS.get((found["unit"] or "").casefold(), 0))
-        else:
-            value = float(_WORDS[word])
-        if scale := _SCALE_AFTER.match(after):
-            value *= _SCALES[scale[1].casefold()]
-        values.add(value)
-    return values.pop() if len(values) == 1 else None

@@ -114,6 +114,8 @@ class MultipleChoice:
         for index, scene, question in itertools.chain.from_iterable(
             zip(shapes, shapes, charts, strict=False)
         ):
+            if question.answer in _LETTERS:
+                continue  # "Which bar?": an option's text would be another option's letter
             rng = random.Random(f"choices {index}")
             others = [choice for choice in question.choices if choice != question.answer]
             options = rng.sample(
