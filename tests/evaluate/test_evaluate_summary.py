@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from finished_runs import Toy, replies, toy, write_run
+from PIL import ImageColor
 
 from foveate.evaluate.contract import EvaluationError, Parameters
 from foveate.evaluate.run.folder import RunFolder
 from foveate.evaluate.run.rebuild import items_of
 from foveate.evaluate.run.summary import confusion, score_of, summarise
-from foveate.evaluate.run.worst import exhibits, worst_rows
+from foveate.evaluate.run.tables import costs
+from foveate.evaluate.run.worst import (
+    SAID_COLOUR,
+    TRUE_COLOUR,
+    WIDTH,
+    exhibit_of,
+    exhibits,
+    shapes_in,
+    worst_rows,
+)
 from foveate.evaluate.statistics import wilson_interval
 from foveate.evaluate.tasks.registry import TASKS
 
@@ -110,7 +121,7 @@ def test_the_worst_are_of_many_groups_and_never_right(tmp_path):
     assert sorted(first[:3]) == ["colour:blue", "colour:green", "colour:red"]
     assert all(row["score"]["outcome"] != "correct" for row in worst_rows(rows, most=99))
     assert len(worst_rows(rows, most=99)) == 7
-    assert all(one.pictures[0].size == (320, 200) for one in exhibits(folder, "toy", "baseline", rows))
+    assert all(one.pictures[0].size == (WIDTH, 165) for one in exhibits(folder, "toy", "baseline", rows))
 
 
 def test_a_run_of_failures_alone_has_no_score(tmp_path):
@@ -122,3 +133,40 @@ def test_a_run_of_failures_alone_has_no_score(tmp_path):
 def test_no_run_is_no_summary(tmp_path):
     with pytest.raises(EvaluationError, match="holds no run of foveate eval"):
         summarise(tmp_path)
+
+
+def test_all_right_on_few_pictures_is_no_point(tmp_path):
+    write_run(tmp_path, replies(), settings={"questions": 6})
+    (row,) = summarise(tmp_path)["results"]
+    assert row["interval"] == list(wilson_interval(5, 5)) and row["method"] == "Wilson over 5 pictures"
+
+
+def test_boxes_and_outlines_are_found_wherever_they_stand():
+    box, outline = [0.1, 0.2, 0.5, 0.9], [[0.1, 0.1], [0.5, 0.1], [0.3, 0.8]]
+    assert shapes_in({"size": [168, 168], "box": box}) == [box]
+    assert shapes_in({"instances": [{"box": box, "label": "a"}, {"outline": outline}]}) == [box, outline]
+    assert shapes_in([["star", box]]) == [box] and shapes_in(outline) == [outline]
+    assert (
+        shapes_in("[1, 2, 3, 4]") == shapes_in([1, 2, 3, 4]) == shapes_in(None) == shapes_in([True] * 4) == []
+    )
+
+
+def test_true_and_said_boxes_are_drawn_in_colours_of_their_own(tmp_path):
+    folder = write_run(tmp_path, replies())
+    row = next(iter(folder.samples.values()))
+    row["target"], row["score"]["parsed"] = {"box": [0.1, 0.1, 0.4, 0.4]}, [0.5, 0.5, 0.9, 0.9]
+    item = replace(next(iter(Toy().items())), form="boxes")
+    shown = exhibit_of(row, item).pictures[0]
+    colours = {f"#{red:02x}{green:02x}{blue:02x}" for _, (red, green, blue) in shown.getcolors(1 << 20)}
+    assert colours == {"#ff0000", TRUE_COLOUR, SAID_COLOUR}
+    assert shown.getpixel((round(0.1 * shown.width), round(0.25 * shown.height))) == ImageColor.getrgb(
+        TRUE_COLOUR
+    )
+
+
+def test_what_it_took_counts_only_replies_that_were_asked_for(tmp_path):
+    folder = write_run(tmp_path, replies())
+    next(iter(folder.timings.values()))["from_cache"] = True
+    next(iter(folder.samples.values()))["reply"]["pictures"] = [{"width": 8, "height": 6, "codec": "jpeg:80"}]
+    (row,) = costs(folder)[1]
+    assert row == ("toy", "8x6 jpeg:80", "-", "-", "-", "-", "0.10", "29, 1 from the cache")

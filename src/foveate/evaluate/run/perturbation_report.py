@@ -30,7 +30,7 @@ def perturbation_parts(summary: Mapping[str, Any]) -> list[str]:
         if "missing" in record:
             parts.append(paragraph(record["missing"]))
             continue
-        parts.append(table(*tables.axes(record)))
+        parts.append(table(*tables.axes(record), words=True))
         if record["left_out"]:
             parts.append(
                 paragraph(f"{record['left_out']} items without an answer in every variant take no part.")

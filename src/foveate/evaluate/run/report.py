@@ -30,18 +30,20 @@ from foveate.evaluate.run import tables
 from foveate.evaluate.run.folder import RunFolder
 from foveate.evaluate.run.perturbation_report import perturbation_parts
 from foveate.evaluate.run.records import Row
-from foveate.evaluate.run.summary import grouped, summarise
-from foveate.evaluate.run.worst import Exhibit, exhibits
+from foveate.evaluate.run.summary import answer_of, grouped, summarise
+from foveate.evaluate.run.worst import SAID_COLOUR, TRUE_COLOUR, Exhibit, exhibits, shapes_in
 
 REPORT = "report.html"
+OPEN = 4  # with more tasks than this, the worst answers of each wait for a click
 # Okabe and Ito's blue and orange, grey and violet: told apart by colour-blind readers; the numbers stand beside them.
 COLOURS = dict(zip(OUTCOMES, ("#0072b2", "#e69f00", "#8a8a8a", "#7a4fa3"), strict=True))
 _STYLE = """
 .bars td { vertical-align: middle; } .key span { white-space: nowrap; margin-right: 1rem; }
 .key i { display: inline-block; width: .8rem; height: .8rem; margin-right: .3rem; }
 .exhibit { margin: .5rem 0 1.5rem; } .exhibit figure { display: flex; flex-direction: column; gap: .3rem; }
-.exhibit figcaption { font-size: 13px; } .exhibit dl { margin: 0; } .exhibit dt { color: #555; float: left;
-  margin-right: .4rem; } .exhibit dd { margin: 0; } .exhibit img { image-rendering: auto; }
+.exhibit figcaption { font-size: 13px; } .exhibit dl, .exhibit dd { margin: 0; }
+.exhibit dt { color: #555; float: left; margin-right: .4rem; }
+.several { display: grid; grid-template-columns: 1fr 1fr; gap: .3rem; }
 section { border-top: 1px solid #ddd; margin-top: 2rem; } details { margin: .5rem 0; }
 @media (max-width: 40rem) { .exhibit figure { width: 100%; } }
 """
@@ -72,9 +74,10 @@ def page(folder: RunFolder, summary: Mapping[str, Any]) -> str:
         *_failures(folder),
     ]
     rows = grouped(folder)
-    for result in summary["results"]:
-        if result["variant"] == BASELINE.name and result["items"]:
-            parts += _task(folder, result, rows[result["task"], BASELINE.name])
+    shown = [row for row in summary["results"] if row["variant"] == BASELINE.name and row["items"]]
+    for result in shown:
+        parts += _task(folder, result, rows[result["task"], BASELINE.name], open_=len(shown) <= OPEN)
+    parts += _costs(folder)
     parts.append(_footer(folder))
     return document(f"foveate eval: {summary['model']}", parts, style=_STYLE)
 
@@ -122,7 +125,9 @@ def _scores(summary: Mapping[str, Any]) -> str:
         outcomes = row["outcomes"]
         rows.append(
             (
-                row["task"],
+                Markup(f'<a href="#{text(row["task"])}">{text(row["task"])}</a>')
+                if row["items"]
+                else row["task"],
                 row["items"],
                 *score,
                 row["metric"],
@@ -170,9 +175,12 @@ def _failures(folder: RunFolder) -> list[str]:
     ]
 
 
-def _task(folder: RunFolder, result: Mapping[str, Any], rows: list[Row]) -> list[str]:
+def _task(folder: RunFolder, result: Mapping[str, Any], rows: list[Row], *, open_: bool) -> list[str]:
     """One task: groups, measures, confusion, the worst answers."""
-    parts = [f"<section><h2>{text(result['task'])}</h2>", paragraph(result["note"])]
+    parts = [
+        f'<section id="{text(result["task"])}"><h2>{text(result["task"])}</h2>',
+        paragraph(result["note"]),
+    ]
     if result["cut_short"]:
         parts.append(
             paragraph(
@@ -190,14 +198,21 @@ def _task(folder: RunFolder, result: Mapping[str, Any], rows: list[Row]) -> list
     parts += [_groups(result), _confusion(result)]
     shown = exhibits(folder, result["task"], result["variant"], rows)
     if shown:
+        drawn = any(shapes_in(one.row["target"]) for one in shown)
         parts.append(
             details(
                 f"Worst answers ({len(shown)})",
-                [f'<div class="exhibit">{"".join(_exhibit(one) for one in shown)}</div>'],
-                open_=True,
+                [_SHAPES if drawn else "", f'<div class="exhibit">{"".join(map(_exhibit, shown))}</div>'],
+                open_=open_,
             )
         )
     return [*parts, "</section>"]
+
+
+_SHAPES = (
+    f'<p class="key"><span><i style="background:{TRUE_COLOUR}"></i>true</span>'
+    f'<span><i style="background:{SAID_COLOUR}"></i>said</span></p>'
+)
 
 
 def _groups(result: Mapping[str, Any]) -> str:
@@ -240,6 +255,8 @@ def _exhibit(exhibit: Exhibit) -> str:
     row = exhibit.row
     score = row["score"]
     pictures = [photograph(picture, f"Picture of {row['item']}") for picture in exhibit.pictures]
+    if len(pictures) > 1:
+        pictures = [f'<div class="several">{"".join(pictures)}</div>']
     if exhibit.more:
         pictures.append(paragraph(f"and {exhibit.more} more pictures"))
     if exhibit.missing:
@@ -247,7 +264,7 @@ def _exhibit(exhibit: Exhibit) -> str:
     facts = [
         ("asked", _short(row["question"])),
         ("said", _short(row["reply"]["text"])),
-        ("true", _short(row["target"])),
+        ("true", "drawn" if shapes_in(row["target"]) else _short(answer_of(row["target"]))),
         ("verdict", f"{score['outcome']}, {score['value']:.2g}"),
         ("item", row["item"]),
     ]
@@ -259,9 +276,22 @@ def _exhibit(exhibit: Exhibit) -> str:
     return f"<figure>{''.join(pictures)}<figcaption><dl>{listed}</dl></figcaption></figure>"
 
 
-def _short(value: object, most: int = 400) -> str:
+def _short(value: object, most: int = 200) -> str:
     shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return shown if len(shown) <= most else f"{shown[:most]} … ({len(shown)} characters)"
+
+
+def _costs(folder: RunFolder) -> list[str]:
+    if not folder.samples:
+        return []
+    return [
+        "<h2>What it took</h2>",
+        table(*tables.costs(folder)),
+        paragraph(
+            "Pictures by their size and codec as the model's input was made from them; tokens are means a reply, "
+            "seconds the median of replies that did not come from the cache, while others ran beside them."
+        ),
+    ]
 
 
 def _footer(folder: RunFolder) -> str:

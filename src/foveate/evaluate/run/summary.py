@@ -112,10 +112,12 @@ def score_of(rows: Sequence[Row]) -> Row:
     spread = bootstrap_mean(values, clusters)
     found["bootstrap"] = [spread.low, spread.high]
     found["wilson"] = list(wilson_interval(round(sum(values)), len(values))) if binary else None
-    alone = binary and pictures == len(values)
-    found["interval"] = found["wilson"] if alone else found["bootstrap"]
-    found["method"] = "Wilson" if alone else f"{spread.method} over {pictures} pictures"
-    return found
+    if binary and pictures == len(values):
+        return found | {"interval": found["wilson"], "method": "Wilson"}
+    if len(set(values)) == 1 and binary:  # nothing to resample: as many pictures, all right or all wrong
+        interval = wilson_interval(pictures if values[0] else 0, pictures)
+        return found | {"interval": list(interval), "method": f"Wilson over {pictures} pictures"}
+    return found | {"interval": found["bootstrap"], "method": f"{spread.method} over {pictures} pictures"}
 
 
 def _by_tag(rows: Sequence[Row]) -> dict[str, Row]:
@@ -161,12 +163,17 @@ def _truth_and_said(row: Mapping[str, Any]) -> tuple[str, str | None] | None:
     if pair is not None:
         truth, said = pair
         return str(truth), None if said is None else str(said)
-    truth, said = row["target"], score["parsed"]
+    truth, said = answer_of(row["target"]), score["parsed"]
     if not isinstance(truth, str | bool | int):
         return None
     if score["outcome"] == "correct":
         return str(truth), str(truth)
     return str(truth), None if score["outcome"] in OUTCOMES[2:] else str(said)
+
+
+def answer_of(target: Any) -> Any:
+    """The answer itself where a target has more beside it."""
+    return target["answer"] if isinstance(target, dict) and "answer" in target else target
 
 
 def _measures(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from foveate.evaluate.run.folder import RunFolder
+from foveate.evaluate.run.records import Row
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 DASH = "-"
@@ -82,6 +87,50 @@ def axes(record: Mapping[str, Any]) -> Table:
         for axis in record["axes"]
     ]
     return header, rows
+
+
+def costs(folder: RunFolder) -> Table:
+    """For each task and variant the pictures as the model saw them, its tokens, and how long a reply took."""
+    header = ("task", "pictures as seen", "prompt", "image tokens", "kept", "generated", "seconds", "asked")
+    groups: dict[str, list[Row]] = {}
+    times: dict[str, list[float]] = {}
+    for place, row in folder.samples.items():
+        groups.setdefault(name_of(row), []).append(row["reply"])
+        timing = folder.timings.get(place)
+        if timing is not None and not timing["from_cache"] and "total" in timing["seconds"]:
+            times.setdefault(name_of(row), []).append(timing["seconds"]["total"])
+    rows: list[tuple[str, ...]] = []
+    for name, replies in groups.items():
+        mine = times.get(name, [])
+        rows.append(
+            (
+                name,
+                pictures_seen(replies),
+                *(
+                    _mean([reply[key] for reply in replies])
+                    for key in ("prompt_tokens", "image_tokens", "image_tokens_kept", "generated_tokens")
+                ),
+                f"{statistics.median(mine):.2f}" if mine else DASH,
+                f"{len(mine)}, {len(replies) - len(mine)} from the cache",
+            )
+        )
+    return header, rows
+
+
+def pictures_seen(replies: Sequence[Mapping[str, Any]]) -> str:
+    """Sizes and codecs of all pictures, the commonest first."""
+    kinds = Counter(
+        f"{picture['width']}x{picture['height']} {picture['codec']}"
+        for reply in replies
+        for picture in reply["pictures"]
+    )
+    shown = [kind for kind, _ in kinds.most_common(3)]
+    return ", ".join(shown) + (f" and {len(kinds) - 3} more" if len(kinds) > 3 else "") or DASH
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.0f}" if known else DASH
 
 
 def rankings(result: Mapping[str, Any]) -> Table:
