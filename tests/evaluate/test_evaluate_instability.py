@@ -11,7 +11,7 @@ import pytest
 from foveate.evaluate.contract import EvaluationError
 from foveate.evaluate.perturb.instability import align, axis_instability, standard_error
 from foveate.evaluate.perturb.rankings import exact_sign_flip, ranking_instability
-from foveate.evaluate.statistics import compare_paired, mcnemar, sign_flip_test
+from foveate.evaluate.statistics import compare_paired, mcnemar, sign_flip_test, wilson_interval
 
 
 def rows(**scores: list[int | None]) -> list[dict[str, Any]]:
@@ -58,6 +58,8 @@ def test_the_worst_may_be_the_baseline_and_clusters_widen_the_error() -> None:
     paired = standard_error(scores, [n // 2 for n in range(32)])
     assert paired > 1.3 * alone
     assert math.isnan(standard_error(scores, ["one"] * 32))
+    low, high = wilson_interval(20, 20)
+    assert standard_error(np.ones(20), range(20)) == pytest.approx((high - low) / 2 / 1.96, rel=1e-3)
 
 
 def test_an_effect_is_found_and_a_copy_is_not() -> None:

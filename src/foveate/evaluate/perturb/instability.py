@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from foveate.evaluate.contract import EvaluationError
 from foveate.evaluate.perturb.variant import BASELINE
-from foveate.evaluate.statistics import PairedDifference, compare_paired, holm
+from foveate.evaluate.statistics import PairedDifference, compare_paired, holm, wilson_interval
 from foveate.evaluate.statistics.bootstrap import gather
 
 Scores = NDArray[np.float64]
+_Z = 1.959964  # standard errors to each end of a 95 % interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +157,18 @@ def axis_instability(
 
 
 def standard_error(scores: Scores, clusters: Sequence[Hashable]) -> float:
-    """Of a mean, items of one cluster not taken as independent; NaN of a single cluster."""
+    """Of a mean, items of one cluster not taken as independent; NaN of a single cluster.
+
+    Where every cluster has the same score, all right for example, that tells no error of 0: it is taken from the width
+    of Wilson's interval then.
+    """
     groups = gather(scores, clusters)
     count = len(groups.sums)
     if count < 2:
         return math.nan
+    if np.ptp(groups.sums / groups.sizes) < 1e-12:
+        low, high = wilson_interval(0, count)
+        return (high - low) / (2 * _Z)
     apart = groups.sums - groups.mean * groups.sizes
     return float(math.sqrt(count / (count - 1) * np.sum(apart**2)) / groups.sizes.sum())
 
