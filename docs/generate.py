@@ -14,7 +14,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))  # a test loads this file from elsewhere
 
-from sections import bench, claims, engine, judging, load, models, reduction, safety, serve, training  # noqa: E402
+from sections import (  # noqa: E402
+    bench,
+    claims,
+    engine,
+    judging,
+    load,
+    models,
+    perturb,
+    reduction,
+    safety,
+    serve,
+    training,
+)
 
 from foveate.cli.reference import section as command_section  # noqa: E402
 from foveate.cli.verbs import VERBS  # noqa: E402
@@ -28,6 +40,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     **judging.SECTIONS,
     **load.SECTIONS,
     **models.SECTIONS,
+    **perturb.SECTIONS,
     **reduction.SECTIONS,
     **safety.SECTIONS,
     **serve.SECTIONS,
