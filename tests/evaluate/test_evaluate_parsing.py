@@ -217,6 +217,8 @@ def test_words_that_stand_for_an_answer():
         ("red", False),
         ("", False),
         ("The star cannot move.", False),
+        ("I cannot see any dogs.", False),
+        ("I am unable to view the attached picture.", True),
     ],
 )
 def test_refusals(reply, refused):

@@ -39,12 +39,14 @@ _NEGATION = re.compile(
 )
 _CAN = re.compile(r"\bcan\b(?!')", re.IGNORECASE)
 _HEDGE = re.compile(r"\b(?:or|either|maybe|perhaps|possibly)\b", re.IGNORECASE)
+_UNABLE = r"\b(?:can't|cannot|can not|could not|couldn't|unable to|not able to|won't|not allowed to)\s+(?:\w+\s+){0,2}?"
 _REFUSALS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"\b(?:can't|cannot|can not|could not|couldn't|unable to|not able to|won't|not allowed to)\s+"
-        r"(?:\w+\s+){0,2}?(?:see|view|look|access|tell|say|determine|answer|help|assist|process|identify|provide"
-        r"|analy[sz]e|read|make out|be sure|discuss|comply|do that|know|be determined|be answered)\b",
+        rf"{_UNABLE}(?:access|tell|say|determine|answer|help|assist|process|identify|provide|analy[sz]e|read"
+        r"|make out|be sure|discuss|comply|do that|know|be determined|be answered)\b",
+        # "I cannot see any dogs" may well be meant as an answer.
+        rf"{_UNABLE}(?:see|view|look at|open)\s+(?:\w+\s+){{0,2}}?(?:image|picture|photo|video|it|them|that)s?\b",
         r"\bi (?:do not|don't|really don't) (?:know|see (?:an|any) (?:image|picture))\b",
         r"\bas an ai\b",
         r"\bno (?:image|picture|video) (?:was |is |has been )?(?:provided|attached|given|shown|uploaded)\b",
