@@ -6,6 +6,7 @@ Owns flags and what is printed while a run goes on.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,7 +112,7 @@ def run(
     from foveate.evaluate.styles import default_style
 
     chosen = choose_tasks(names or [], suite, settings or [])
-    place = Path("runs") / f"eval-{suite or '-'.join(names or [])}" if output is None else output
+    place = _own_place(names or [], suite) if output is None else output
     if (place / "run.json").exists() and not resume:  # told before a model is loaded for nothing
         raise EvaluationError(
             f"{place} holds a run already", fix="Go on with it by --resume, or name another --output."
@@ -160,6 +161,12 @@ def run(
     _print(folder, as_json=as_json)
     if gave_up is not None:
         raise gave_up
+
+
+def _own_place(names: Sequence[str], suite: str | None) -> Path:
+    """runs/eval-NAME; of a task in a file of one's own, the file's and the class's name."""
+    words = [re.sub(r"\W+", "-", Path(name).name) for name in names]
+    return Path("runs") / f"eval-{suite or '-'.join(words)}"
 
 
 def _ask(
