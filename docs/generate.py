@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "docs"))  # a test loads this file from elsewhere
 
 from sections import (  # noqa: E402
     bench,
+    boxes,
     claims,
     engine,
     judging,
@@ -35,6 +36,7 @@ from foveate.media import limits_table  # noqa: E402
 SECTION = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SECTIONS: dict[str, Callable[[], str]] = {
     **bench.SECTIONS,
+    **boxes.SECTIONS,
     **claims.SECTIONS,
     **engine.SECTIONS,
     **judging.SECTIONS,

@@ -15,7 +15,7 @@ from foveate.cli.terminal import note, table
 from foveate.errors import FoveateError, nearest
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-FORMATS = ("lmms-eval",)
+FORMATS = ("lmms-eval", "coco")
 
 
 def compare(
@@ -87,15 +87,20 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")],
     kind: Annotated[
-        str, typer.Option("--format", help="lmms-eval: its samples and results files.")
+        str,
+        typer.Option(
+            "--format",
+            help="lmms-eval: its samples and results files; coco: boxes and outlines, true and found.",
+        ),
     ] = "lmms-eval",
 ) -> None:
     """Write a run in another kit's format."""
     if kind not in FORMATS:
         raise FoveateError(f"There is no format {kind!r}", fix=nearest(kind, FORMATS))
     from foveate.evaluate.run.export import export_lmms_eval
+    from foveate.evaluate.run.export_coco import export_coco
 
-    for path in export_lmms_eval(run, output):
+    for path in (export_coco if kind == "coco" else export_lmms_eval)(run, output):
         note(f"wrote {path}")
 
 

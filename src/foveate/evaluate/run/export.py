@@ -37,7 +37,7 @@ def export_lmms_eval(run: RunFolder | Path, output: Path) -> list[Path]:
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     date = datetime.fromtimestamp((folder.path / SAMPLES).stat().st_mtime, tz=UTC).strftime("%Y%m%d_%H%M%S")
-    place = output / _file_name(folder.run["model"].get("name", "unnamed"))
+    place = output / file_name(folder.run["model"].get("name", "unnamed"))
     written = []
     for (task, variant), rows in grouped(folder).items():
         if not rows:
@@ -49,7 +49,7 @@ def export_lmms_eval(run: RunFolder | Path, output: Path) -> list[Path]:
             json.dumps(sample(row, places[row["item"]], items[row["item"]]), ensure_ascii=False) + "\n"
             for row in rows
         ]
-        path = place / f"{date}_samples_{_file_name(key_of(task, variant))}.jsonl"
+        path = place / f"{date}_samples_{file_name(key_of(task, variant))}.jsonl"
         write_atomically(path, "".join(lines))
         written.append(path)
     results = place / f"{date}_results.json"
@@ -62,7 +62,8 @@ def key_of(task: str, variant: str) -> str:
     return task if variant == "baseline" else f"{task}__{variant}"
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """A name of a model or task without what no file's name may have."""
     return re.sub(r"[^\w.%+-]+", "__", name)
 
 
@@ -127,7 +128,7 @@ def aggregated(folder: RunFolder, date: str) -> Row:
         "date": date,
         "model_source": "foveate",
         "model_name": run["model"].get("name", "unnamed"),
-        "model_name_sanitized": _file_name(run["model"].get("name", "unnamed")),
+        "model_name_sanitized": file_name(run["model"].get("name", "unnamed")),
     }
 
 
