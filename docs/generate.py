@@ -26,6 +26,7 @@ from sections import (  # noqa: E402
     reduction,
     safety,
     serve,
+    tasks,
     training,
 )
 
@@ -46,6 +47,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     **reduction.SECTIONS,
     **safety.SECTIONS,
     **serve.SECTIONS,
+    **tasks.SECTIONS,
     **training.SECTIONS,
     "limits": limits_table,
 }
