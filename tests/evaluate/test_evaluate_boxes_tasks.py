@@ -147,6 +147,25 @@ def test_segmentation_measures_by_hand():
     assert measures["mIoU"] == 0 and measures["parse_failure_rate"] == 1 and 0.3 < measures["FB-IoU"] < 0.5
 
 
+def test_crowds_do_not_count_in_segmentation(tmp_path):
+    folder = coco_folder(tmp_path)
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    data = json.loads(path.read_text())
+    data["annotations"].append(
+        {"id": 3, "image_id": 7, "category_id": 1, "bbox": [0, 0, 200, 50], "iscrowd": 1, "area": 10000,
+         "segmentation": {"size": [100, 200], "counts": [0] + [50] * 399 + [50]}}
+    )  # fmt: skip
+    path.write_text(json.dumps(data))
+    task = Segmentation(data=folder)
+    item = next(task.items())
+    perfect = task.score(item, Reply(text=task.perfect_reply(item)))
+    assert perfect.outcome == "correct" and perfect.value == 1
+    more = task.score(
+        item, Reply(text="[[100, 100], [300, 100], [300, 400], [100, 400]]; [[500, 0], [900, 0], [900, 400]]")
+    )
+    assert more.value == 1, "what lies in the crowd is neither right nor wrong"
+
+
 def test_referring_measures_and_double_answers():
     task = Referring(count=2)
     items = list(task.items())

@@ -102,7 +102,7 @@ def read_instances(path: Path) -> tuple[tuple[str, ...], list[Annotated | Broken
     by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for annotation in data["annotations"]:
         if isinstance(annotation, dict):
-            by_image[annotation.get("image_id")].append(annotation)
+            by_image[_id(annotation.get("image_id"))].append(annotation)
     rows = [_picture(number, image, by_image, names) for number, image in enumerate(data["images"])]
     return tuple(dict.fromkeys(names.values())), rows
 
@@ -117,7 +117,7 @@ def _picture(
     if not isinstance(width, int) or not isinstance(height, int) or min(width, height) < 1:
         return BrokenItem(id=name, reason=f"width {width!r} and height {height!r}")
     try:
-        found = [_instance(a, names, (width, height)) for a in by_image.get(image.get("id"), [])]
+        found = [_instance(a, names, (width, height)) for a in by_image.get(_id(image.get("id")), [])]
     except ValueError as problem:
         return BrokenItem(id=name, reason=str(problem))
     return Annotated(name=name, size=(width, height), instances=tuple(found))
@@ -125,7 +125,7 @@ def _picture(
 
 def _instance(annotation: Mapping[str, Any], names: Mapping[Any, str], size: Size) -> Instance:
     which = f"annotation {annotation.get('id')}"
-    label, values = names.get(annotation.get("category_id")), annotation.get("bbox")
+    label, values = names.get(_id(annotation.get("category_id"))), annotation.get("bbox")
     if label is None:
         raise ValueError(f"{which}: no category {annotation.get('category_id')!r}")
     if not isinstance(values, list) or len(values) != 4 or not all(_is_finite(v) for v in values):
@@ -143,6 +143,11 @@ def _instance(annotation: Mapping[str, Any], names: Mapping[Any, str], size: Siz
     return Instance(
         label=label, box=(box[0], box[1], box[2], box[3]), mask=mask, crowd=bool(annotation.get("iscrowd"))
     )
+
+
+def _id(value: Any) -> int | str | None:
+    """An id as the format has it; None for anything else, which then belongs to nothing."""
+    return value if isinstance(value, (int, str)) else None
 
 
 def _is_finite(value: Any) -> bool:

@@ -123,14 +123,6 @@ def union(masks: Sequence[RunLengths], size: Size) -> RunLengths:
     return _text(coco_mask.merge([_packed(m) for m in masks])) if masks else from_polygons([], size)
 
 
-def areas(truth: RunLengths, found: RunLengths) -> tuple[int, int]:
-    """Pixels of the intersection and of the union."""
-    pair = [_packed(truth), _packed(found)]
-    return int(coco_mask.area(coco_mask.merge(pair, intersect=True))), int(
-        coco_mask.area(coco_mask.merge(pair))
-    )
-
-
 def area(mask: RunLengths) -> int:
     """Its pixels."""
     return int(coco_mask.area(_packed(mask)))

@@ -2,8 +2,9 @@
 
 The paper's abstract and code name closed-set, open-vocabulary, fine-grained, domain-related and dense (crowded)
 detection, and its data sets include corrupted ones. Few-shot and small objects are named among its segmentation
-scenarios only; whether they are among the eight for detection could not be confirmed, so the list is ours. Owns the pictures, their classes and
-which objects belong to them; knows no task and no reply.
+scenarios only; whether they are among the eight for detection could not be confirmed, so the list is ours.
+
+Owns the pictures, their classes and which objects belong to them; knows no task and no reply.
 """
 
 from __future__ import annotations

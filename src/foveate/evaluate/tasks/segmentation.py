@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from foveate.evaluate import masks
 from foveate.evaluate.boxes import Polygon, read_polygons, write_polygons
@@ -57,7 +57,7 @@ class Segmentation(InstanceTask):
         classes = item.target["classes"]
         known = [(self.class_of(label, classes), label, polygon) for label, polygon in reading.entries]
         found = [_instance(name or label, polygon, item) for name, label, polygon in known]
-        overlaps = [inside / union for inside, union in _areas(item, found).values() if union]
+        overlaps = [each.inside / each.union for each in _areas(item, found).values() if each.union]
         return Score(
             outcome="correct" if all(overlap >= _GOOD for overlap in overlaps) else "wrong",
             value=sum(overlaps) / len(overlaps) if overlaps else 1.0,
@@ -86,13 +86,11 @@ class Segmentation(InstanceTask):
         front, back = [0, 0], [0, 0]
         for each in scored:
             found = [Instance.from_dict(one) for one in each.score.details.get("found", ())]
-            areas = _areas(each.item, found)
-            for label, pair in areas.items():
-                by_class[label] = [a + b for a, b in zip(by_class[label], pair, strict=True)]
-            width, height = each.item.target["size"]
-            inside, union = _foreground(each.item, found)
-            front = [front[0] + inside, front[1] + union]
-            back = [back[0] + width * height - union, back[1] + width * height - inside]
+            for label, areas in _areas(each.item, found).items():
+                by_class[label] = [by_class[label][0] + areas.inside, by_class[label][1] + areas.union]
+            whole = _shared(each.item, found, set(each.item.target["classes"]))
+            front = [front[0] + whole.inside, front[1] + whole.union]
+            back = [back[0] + whole.counted - whole.union, back[1] + whole.counted - whole.inside]
         shares = [inside / union for inside, union in by_class.values() if union]
         both = [inside / union for inside, union in (front, back) if union]
         return {
@@ -103,6 +101,14 @@ class Segmentation(InstanceTask):
         }
 
 
+class _Areas(NamedTuple):
+    """Pixels in both, in either, and that count at all."""
+
+    inside: int
+    union: int
+    counted: int
+
+
 def _instance(label: str, polygon: Polygon, item: Item) -> Instance:
     width, height = item.target["size"]
     xs, ys = zip(*polygon, strict=True)
@@ -110,19 +116,23 @@ def _instance(label: str, polygon: Polygon, item: Item) -> Instance:
     return Instance(label=label, box=(min(xs), min(ys), max(xs), max(ys)), mask=mask)
 
 
-def _areas(item: Item, found: Sequence[Instance]) -> dict[str, tuple[int, int]]:
-    """Pixels of intersection and union for each class asked for."""
+def _areas(item: Item, found: Sequence[Instance]) -> dict[str, _Areas]:
+    """For each class asked for."""
     return {label: _shared(item, found, {label}) for label in item.target["classes"]}
 
 
-def _foreground(item: Item, found: Sequence[Instance]) -> tuple[int, int]:
-    return _shared(item, found, set(item.target["classes"]))
-
-
-def _shared(item: Item, found: Sequence[Instance], labels: set[str]) -> tuple[int, int]:
+def _shared(item: Item, found: Sequence[Instance], labels: set[str]) -> _Areas:
+    """Of all masks of these classes together; crowds, which nobody outlined one by one, do not count."""
     width, height = item.target["size"]
-    truth, guess = (
-        masks.union([i.mask for i in side if i.label in labels and i.mask is not None], (width, height))
-        for side in (true_instances(item), found)
+    truth = [each for each in true_instances(item) if each.label in labels]
+    true, guess, crowd = (
+        masks.to_array(masks.union([i.mask for i in side if i.mask is not None], (width, height)))
+        for side in (
+            [i for i in truth if not i.crowd],
+            [i for i in found if i.label in labels],
+            [i for i in truth if i.crowd],
+        )
     )
-    return masks.areas(truth, guess)
+    counted = true | ~crowd
+    inside, union = (true & guess).sum(), ((true | guess) & counted).sum()
+    return _Areas(inside=int(inside), union=int(union), counted=int(counted.sum()))
