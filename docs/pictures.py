@@ -6,18 +6,22 @@ aerial.png     one aerial scene of each place, two of each difficulty
 overlay.png    one picture at three visual budgets, what the language model saw of it and its answers
 pareto.png     right answers of fovea-nano against visual tokens kept, from the bench's result file
 engine.png     tokens a second of the engine and its peers with their spread, and latency, from the result file
+eval-report.png  the report of a small run of `foveate eval`, as a browser shows it (needs an installed Chromium)
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import shutil
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from foveate.cli.main import run as foveate
 from foveate.evaluate.bench.plots import draw_pareto
 from foveate.evaluate.nano import answer
 from foveate.models import load
@@ -161,12 +165,31 @@ def _latency_bars(axes: Any, figures: dict[str, Any]) -> None:
     axes.invert_yaxis()
 
 
+def eval_report() -> None:
+    """The upper part of a report, with the worst answers of its first task unfolded."""
+    from playwright.sync_api import sync_playwright
+
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "run"
+        asked = ["vpbench-markers", "world", "pope", "detection"]
+        varied = ["--variants", "markers:radius-1+radius-15+square+green", "--limit", "100"]
+        assert foveate(["eval", "run", *asked, *varied, "--output", str(folder)]) == 0
+        with sync_playwright() as playwright:  # not sooner: while it is open an event loop runs
+            window = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+            page = window.new_page(viewport={"width": 1080, "height": 1500})
+            page.goto((folder / "report.html").as_uri())
+            page.screenshot(path=IMAGES / "eval-report.png")
+            window.close()
+
+
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
     world()
     aerial()
     answers()
     overlay()
+    eval_report()
     if BENCH.is_file():
         pareto()
     if ENGINE.is_file():

@@ -53,8 +53,8 @@ def _setting(text: str, known: Sequence[str]) -> tuple[str, str, Any]:
     from foveate.evaluate.contract import EvaluationError
     from foveate.evaluate.tasks.registry import task_class
 
-    name, _, rest = text.partition(".")
-    setting, equals, value = rest.partition("=")
+    left, equals, value = text.partition("=")
+    name, _, setting = left.rpartition(".")
     if not (name and setting and equals):
         raise EvaluationError(
             f"--set {text!r} is not written TASK.SETTING=VALUE", fix="Such as: world.difficulty=3"
