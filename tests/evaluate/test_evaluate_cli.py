@@ -84,6 +84,7 @@ def test_what_fails_is_counted_shown_and_asked_again(capsys, tmp_path, monkeypat
         words += [server.url, "--key-from", "EYE_KEY", "--concurrency", 1, "-o", tmp_path / "run"]
         code, _, err = called(capsys, *words, "--give-up-after", 4)
         assert code == 2 and "failed 4 times in a row" in err and "Login" in err
+        assert "the key in EYE_KEY is sent to 127.0.0.1" in err and "fv_secret" not in err
         assert "2 without a reply (HTTP 400)" in err and "2 without a reply (HTML)" in err
         assert "neither right nor wrong" in err
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -116,6 +117,11 @@ def test_what_fails_is_counted_shown_and_asked_again(capsys, tmp_path, monkeypat
         (["world", "--visual-budget", "300%"], "300%"),
         (["world", "--visual-budget", "25%", "--reducer", "randon"], "Did you mean 'random'?"),
         (["world", "--endpoint", "http://127.0.0.1:9", "--model", "x"], "--model is given with --endpoint"),
+        (
+            ["world", "--endpoint", "http://h", "--key-from", "NO_SUCH"],
+            "NO_SUCH: this environment variable is not",
+        ),
+        (["world", "--key-from", "HOME"], "--key-from is given without --endpoint"),
         (["world", "--model-name", "x"], "--model-name is given without --endpoint"),
         (["world", "--endpoint", "http://h", "--model-name", "x", "--codec", "gif"], "no codec"),
         (["world", "--endpoint", "http://h", "--model-name", "x", "--body", "[]"], "must be an object"),

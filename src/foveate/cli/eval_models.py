@@ -9,13 +9,17 @@ import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from foveate.cli.arguments import EMBEDDED_MODEL
 from foveate.cli.chat import load_model
+from foveate.cli.terminal import note
 from foveate.errors import FoveateError
 
 if TYPE_CHECKING:
     from foveate.evaluate.contract import Model
+
+DEFAULT_KEY = "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class ModelFlags:
     model: str | None
     endpoint: str | None
     model_name: str | None
-    key_variable: str
+    key_variable: str | None
     rate: float | None
     timeout: float
     retries: int
@@ -61,7 +65,12 @@ def open_model(flags: ModelFlags) -> Model:
 
 
 def _engine(flags: ModelFlags) -> Model:
-    misplaced = {"--model-name": flags.model_name, "--rate": flags.rate, "--body": flags.body}
+    misplaced = {
+        "--model-name": flags.model_name,
+        "--key-from": flags.key_variable,
+        "--rate": flags.rate,
+        "--body": flags.body,
+    }
     if given := [name for name, value in misplaced.items() if value is not None]:
         raise FoveateError(
             f"{given[0]} is given without --endpoint", fix="Name the server: --endpoint http://host:port"
@@ -77,7 +86,7 @@ def _engine(flags: ModelFlags) -> Model:
 def _endpoint(flags: ModelFlags, url: str) -> Model:
     from foveate.evaluate.endpoints.openai import EndpointSettings, OpenAIModel, served_model
 
-    key = os.environ.get(flags.key_variable) or None
+    key = _key(flags.key_variable, url)
     settings = EndpointSettings(
         url=url,
         model=flags.model_name or served_model(url, key=key),
@@ -88,6 +97,24 @@ def _endpoint(flags: ModelFlags, url: str) -> Model:
         extra=_fields(flags.body),
     )
     return OpenAIModel(settings, key=key)
+
+
+def _key(variable: str | None, url: str) -> str | None:
+    """The key that the endpoint is sent; said aloud, for not every endpoint is whom one's usual key is for.
+
+    Raises:
+        FoveateError: a variable is named and holds nothing.
+    """
+    key = os.environ.get(variable or DEFAULT_KEY) or None
+    if key is None and variable is not None:
+        raise FoveateError(
+            f"--key-from names {variable}",
+            why="this environment variable is not set",
+            fix=f"Such as: export {variable}=...",
+        )
+    if key is not None:
+        note(f"the key in {variable or DEFAULT_KEY} is sent to {urlsplit(url).hostname}")
+    return key
 
 
 def _fields(text: str | None) -> dict[str, Any]:

@@ -48,8 +48,13 @@ def run(
         str | None, typer.Option("--model-name", help="The model's name there; else the only one listed.")
     ] = None,
     key_variable: Annotated[
-        str, typer.Option("--key-from", metavar="VARIABLE", help="Holds the endpoint's key.")
-    ] = "OPENAI_API_KEY",
+        str | None,
+        typer.Option(
+            "--key-from",
+            metavar="VARIABLE",
+            help="Holds the endpoint's key; else OPENAI_API_KEY, if it is set.",
+        ),
+    ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Requests a second to the endpoint at most.")
     ] = None,
