@@ -23,6 +23,7 @@ from foveate.engine.engine import Engine
 from foveate.engine.preprocessing import Preprocessor
 from foveate.engine.request import Completion, RequestError, SamplingParameters, StepOutput
 from foveate.engine.statistics import Listener
+from foveate.engine.threads import release_team
 from foveate.errors import FoveateError
 from foveate.models.records import Prompt
 
@@ -92,6 +93,7 @@ class AsyncEngine:
 
     async def __aenter__(self) -> AsyncEngine:
         self._loop = asyncio.get_running_loop()
+        release_team()
         self._thread.start()
         return self
 

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 
 from foveate.engine.config import EngineConfigError
 from foveate.engine.request import RequestError
+from foveate.engine.threads import use_one_thread
 
 T = TypeVar("T")
 
@@ -46,8 +47,8 @@ class Preprocessor:
             if value < 1:
                 raise EngineConfigError(f"{name} is {value}", why="it must be 1 or more")
         self._limit, self._free = limit, workers
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="foveate-prepare")
-        self._light = ThreadPoolExecutor(1, thread_name_prefix="foveate-prepare-light")
+        self._threads = ThreadPoolExecutor(workers, "foveate-prepare", initializer=use_one_thread)
+        self._light = ThreadPoolExecutor(1, "foveate-prepare-light", initializer=use_one_thread)
         self._queue: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -15,6 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from foveate import __version__
+from foveate.engine.threads import use_one_thread
 from foveate.serve import errors
 from foveate.serve.context import Context, require_caller
 from foveate.serve.files import FileStore
@@ -66,6 +68,7 @@ def create_app(front: EngineFront, settings: ServeSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=use_one_thread))
         await front.start()
         try:
             yield
