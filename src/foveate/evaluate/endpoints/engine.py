@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import foveate
 from foveate.engine import AsyncEngine, EngineConfig, SamplingParameters, VisualBudget
+from foveate.engine.threads import release_team
 from foveate.evaluate.contract import EvaluationError, Message, Parameters, Picture, Reply
 from foveate.evaluate.provenance import describe_model, versions
 from foveate.evaluate.run.records import last_question
@@ -82,6 +83,7 @@ class EngineModel:
             FoveateError: the conversation does not fit the model, or a picture cannot be opened.
         """
         prompt = self._prepare(messages, parameters)
+        release_team()  # this is one of the runner's threads, beside the engine's
         facts = {
             "model": {
                 name: self._facts[name] for name in ("weights_sha256", "dtype", "device", "quantisation")
