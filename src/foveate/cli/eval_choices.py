@@ -87,7 +87,7 @@ def published_command(context: typer.Context) -> str:
     for parameter in context.command.params:
         value = context.params.get(parameter.name or "")
         if parameter.param_type_name == "argument":
-            words += value or []
+            words += [Path(one).name if "/" in one else one for one in value or []]  # a task in a file
         elif parameter.name not in _PRIVATE and value != parameter.default and value not in (None, ()):
             if parameter.secondary_opts:
                 flags.append((parameter.opts if value else parameter.secondary_opts)[0])
