@@ -136,6 +136,18 @@ class Metrics:
             ("encoder_cache_queries", "Pictures looked up.", engine.encoder_hits + engine.encoder_misses),
             ("encoder_cache_hits", "Pictures found.", engine.encoder_hits),
             ("num_preemptions", "Answers computed anew for want of blocks.", engine.preemptions),
+            (
+                "spec_decode_num_drafts",
+                "Drafts that were run behind an answer's newest token.",
+                engine.decode_passes - engine.plain_passes,
+            ),
+            ("spec_decode_num_draft_tokens", "Tokens of these drafts.", engine.draft_tokens),
+            ("spec_decode_num_accepted_tokens", "Of these, tokens that were right.", engine.accepted_tokens),
+            (
+                "spec_decode_num_unpaid_passes",
+                "Passes without a draft that would not pay.",
+                engine.unpaid_passes,
+            ),
             ("engine_steps", "Steps of the engine.", engine.steps),
             ("engine_failed_steps", "Steps that raised an error.", engine.failed_steps),
             (

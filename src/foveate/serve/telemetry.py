@@ -80,6 +80,9 @@ class RequestTracer:
             "foveate.cached_tokens": statistics.cached_tokens,
             "foveate.encoded_images": statistics.encoded_images,
             "foveate.preemptions": statistics.preemptions,
+            "foveate.decode_passes": statistics.decode_passes,
+            "foveate.draft_tokens": statistics.draft_tokens,
+            "foveate.accepted_tokens": statistics.accepted_tokens,
             "foveate.preprocess_wait_seconds": statistics.preprocess_wait_seconds,
         }
         for name, value in counts.items():

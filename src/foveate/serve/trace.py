@@ -27,6 +27,10 @@ def usage_of(statistics: RequestStatistics) -> dict[str, Any]:
         "completion_tokens": statistics.generated_tokens,
         "total_tokens": statistics.prompt_tokens + statistics.generated_tokens,
         "prompt_tokens_details": {"cached_tokens": statistics.cached_tokens},
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": statistics.accepted_tokens,
+            "rejected_prediction_tokens": statistics.draft_tokens - statistics.accepted_tokens,
+        },
         "image_tokens": statistics.image_tokens,
         "image_tokens_kept": statistics.image_tokens_kept,
     }
@@ -42,13 +46,29 @@ def headers_of(statistics: RequestStatistics) -> dict[str, str]:
 
 
 def trace_of(model: VisionLanguageModel, flight: Flight) -> dict[str, Any]:
-    """The `foveate_trace` of a request that has ended: pictures and times in seconds."""
+    """The `foveate_trace` of a request that has ended: pictures, times in seconds, guesses."""
     assert flight.prompt is not None
     images = [
         _image(model, index, item, keep)
         for index, (item, keep) in enumerate(zip(flight.prompt.media, flight.keep_maps, strict=True))
     ]
-    return {"images": images, "times": times_of(flight)}
+    return {"images": images, "times": times_of(flight), "speculation": speculation_of(flight.statistics)}
+
+
+def speculation_of(statistics: RequestStatistics) -> dict[str, Any] | None:
+    """What guessing ahead brought; None where the engine does not."""
+    if not statistics.draft:
+        return None
+    return {
+        "draft": statistics.draft,
+        "accepted_length": statistics.accepted_length,
+        "decode_passes": statistics.decode_passes,
+        "plain_passes": statistics.plain_passes,
+        "unpaid_passes": statistics.unpaid_passes,
+        "draft_tokens": statistics.draft_tokens,
+        "accepted_tokens": statistics.accepted_tokens,
+        "speedup": statistics.speedup,
+    }
 
 
 def times_of(flight: Flight) -> dict[str, float | None]:

@@ -138,6 +138,13 @@ class PromptTokensDetails(Loose):
     cached_tokens: int = 0
 
 
+class CompletionTokensDetails(Loose):
+    """Of the tokens that were guessed ahead, those that were right and those that were not; 0 without speculation."""
+
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
+
+
 class Usage(Loose):
     """Tokens of one request.
 
@@ -149,6 +156,7 @@ class Usage(Loose):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails = PromptTokensDetails()
+    completion_tokens_details: CompletionTokensDetails = CompletionTokensDetails()
     image_tokens: int = 0
     image_tokens_kept: int = 0
 

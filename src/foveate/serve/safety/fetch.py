@@ -25,6 +25,7 @@ from foveate.serve.safety.location import Location, follow, parse, scheme_of
 from foveate.serve.safety.policy import MediaPolicy, MediaRefused
 from foveate.serve.safety.resolver import Resolver, SystemResolver
 
+_AT_ONCE = 256 * 1024  # letters of a data: URI that take less time to read than a thread takes to wake
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _TRIES = 3  # addresses of one name to try to connect to
 _HEADERS = {
@@ -77,7 +78,10 @@ class MediaFetcher:
         scheme = scheme_of(url[:64])
         try:
             if scheme == "file" or (scheme == "data" and scheme in self.policy.schemes):
-                data = await asyncio.to_thread(self._read, url, scheme, kind)
+                if scheme == "data" and len(url) <= _AT_ONCE:
+                    data = self._read(url, scheme, kind)
+                else:
+                    data = await asyncio.to_thread(self._read, url, scheme, kind)
             else:
                 data, shown = await self._download(url, scheme, kind)
                 # In a thread: reading the header of a hostile TIFF or PNG may take a while.
