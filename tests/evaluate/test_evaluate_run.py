@@ -122,18 +122,18 @@ def test_a_stopped_process_and_its_resumption_leave_the_file_of_one_that_ran_thr
         words = [sys.executable, str(HERE / "eval_process.py"), str(tmp_path / folder), seconds]
         return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
 
-    stopped = start("a", "0.03")
+    stopped = start("a", "0.1")
     file = tmp_path / "a" / SAMPLES
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not (file.exists() and file.read_bytes().count(b"\n") >= 5):
         assert time.monotonic() < until and stopped.poll() is None, stopped.stderr.read()
         time.sleep(0.002)
     stopped.send_signal(end)
-    stopped.communicate(timeout=60)
+    stopped.communicate(timeout=240)
     there = file.read_bytes().count(b"\n")
     assert stopped.returncode != 0 and 5 <= there < 57, "it was stopped in the middle"
     for folder in ("a", "b"):
-        assert start(folder, "0").wait(60) == 0
+        assert start(folder, "0").wait(240) == 0
     for name in (SAMPLES, FAILURES):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
