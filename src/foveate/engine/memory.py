@@ -7,13 +7,11 @@ requests: sizes follow from the budget, never from the largest image that might 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import torch
 
 from foveate.engine.cache import LayerShape
 from foveate.engine.config import EngineConfig, EngineConfigError
+from foveate.models.parts.free_memory import free_bytes
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
@@ -46,28 +44,6 @@ def layer_shapes(model: VisionLanguageModel) -> tuple[LayerShape, ...]:
     groups = int(getattr(config, "num_key_value_heads", None) or heads)
     shape = LayerShape(heads=groups, key_width=width, value_width=width)
     return (shape,) * int(config.num_hidden_layers)
-
-
-def free_bytes(device: torch.device) -> tuple[int, str]:
-    """Memory that is free on the device now, and where the figure comes from."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0], "free on the GPU"
-    available, source = _memory_available(), "available to processes"
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and used.exists() and (text := limit.read_text(encoding="ascii").strip()) != "max":
-        left = int(text) - int(used.read_text(encoding="ascii"))
-        if left < available:
-            return max(left, 0), "left under this container's limit"
-    return available, source
-
-
-def _memory_available() -> int:
-    table = Path("/proc/meminfo")
-    if table.exists():
-        for line in table.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return 4 * 2**30  # not Linux: a cautious guess, and the reason line names it
 
 
 def plan_memory(model: VisionLanguageModel, config: EngineConfig) -> MemoryPlan:

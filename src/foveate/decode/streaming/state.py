@@ -1,0 +1,182 @@
+"""What a stream remembers between steps, and the step itself: tokens in, logits out.
+
+Owns the joining of window, pages, positions and the model's forward. Knows no frames, no templates and no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from foveate.decode.streaming.attention import StreamAttention, UnrotatedPages
+from foveate.decode.streaming.rotation import Rotary, Unrotated
+from foveate.decode.streaming.settings import ABSOLUTE, StreamBound, StreamError, StreamSettings
+from foveate.decode.streaming.window import Kind, PagePool, StreamWindow
+from foveate.models.attention import AttentionState
+from foveate.models.records import MediaFeatures, PreparedMedia, Prompt
+
+if TYPE_CHECKING:
+    from foveate.models.base import VisionLanguageModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Tokens that are appended together. `media` are the pictures whose placeholders are among them, in order."""
+
+    kind: Kind
+    tokens: Sequence[int]
+    second: int
+    media: tuple[PreparedMedia, ...] = ()
+
+
+def token_bytes(model: VisionLanguageModel) -> int:
+    """Keys and values of one token, all layers."""
+    layers, heads, width = _shape(model)
+    return 2 * layers * heads * width * model.dtype.itemsize
+
+
+def _shape(model: VisionLanguageModel) -> tuple[int, int, int]:
+    config = model.text_config
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return int(config.num_hidden_layers), int(heads), int(width)
+
+
+class StreamState:
+    """The state of one stream on one model. Memory for the whole bound is taken when it is made.
+
+    Raises:
+        StreamError: the model has no rotary positions, or reads its prompt both ways.
+    """
+
+    def __init__(self, model: VisionLanguageModel, settings: StreamSettings, bound: StreamBound) -> None:
+        self.model, self.settings, self.bound = model, settings, bound
+        layers, heads, width = _shape(model)
+        self._rotary = Rotary(model)
+        self.window = StreamWindow(settings, PagePool(bound.pages))
+        self.pages = UnrotatedPages(
+            layers=layers,
+            heads=heads,
+            width=width,
+            slots=bound.pages * settings.page_tokens,
+            dtype=model.dtype,
+            device=model.device,
+        )
+        self._hooks: Unrotated | None = Unrotated(model)
+        self._positions: torch.Tensor | None = None  # of what is kept; None once something has left
+
+    def evict(self, second: int) -> int:
+        """See `StreamWindow.evict`."""
+        gone = self.window.evict(second)
+        if gone:
+            self._positions = None
+        return gone
+
+    @torch.inference_mode()
+    def extend(
+        self,
+        pieces: Sequence[Piece],
+        features: Sequence[MediaFeatures] = (),
+        embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Appends pieces and runs them as one chunk.
+
+        Args:
+            features: of the pieces' media, in order.
+            embeds: [1, n, D] instead of the model's own embeddings (tests, and models without a tower).
+
+        Returns:
+            [V] float32 logits of what follows the last token.
+        """
+        tokens: list[int] = []
+        for piece in pieces:
+            self.window.append(
+                piece.kind, piece.tokens, piece.second, tuple(map(_without_pixels, piece.media))
+            )
+            tokens += piece.tokens
+        media = [item for piece in pieces for item in piece.media]
+        model, new = self.model, Prompt(token_ids=tokens, media=media, spans=[], text="")
+        if embeds is None:
+            embeds = model.merge(new, features)
+        positions = self._placed(pieces)
+        slots = torch.tensor(self.window.slots(), device=model.device)
+        groups = model.attention_groups(new)
+        if groups is not None:
+            groups = F.pad(groups, (len(slots) - len(tokens), 0), value=-1)
+        rules = AttentionState(groups=groups, window_cuts_groups=model.window_cuts_groups)
+        attention = StreamAttention(self.pages, slots, len(tokens), self._rotary.tables(positions), rules)
+        assert self._hooks is not None, "the stream is closed"
+        hidden = model.run_language_model(
+            embeds, positions[..., -len(tokens) :], attention, **model.language_keywords(new, features)
+        )
+        return model.head(hidden[:, -1:])[0, 0].float()
+
+    def _placed(self, pieces: Sequence[Piece]) -> torch.Tensor:
+        """[1, m] or [3, 1, m]: positions of all that is kept, found anew whenever something has left or pictures
+        have come; text alone goes on behind the largest."""
+        count = sum(len(piece.tokens) for piece in pieces)
+        if self.settings.positions == ABSOLUTE:
+            return torch.tensor(self.window.indices(), device=self.model.device)[None]
+        if self._positions is None or any(piece.media for piece in pieces):
+            kept = Prompt(token_ids=self.window.tokens(), media=self.window.media(), spans=[], text="")
+            self._positions = self.model.positions(kept)
+        else:
+            first = int(self._positions.max()) + 1
+            more = torch.arange(first, first + count, device=self.model.device)
+            more = more.expand(*self._positions.shape[:-1], count)
+            self._positions = torch.cat([self._positions, more], dim=-1)
+        return self._positions
+
+    def fork(self) -> StreamState:
+        """A state with the same past, which shares its pages and appends into others. To be closed before the
+        stream goes on."""
+        other = object.__new__(StreamState)
+        other.__dict__.update(self.__dict__)
+        other.window = self.window.fork()
+        return other
+
+    def close(self) -> None:
+        """Gives the pages back; a stream, not a fork of it, also takes its hooks off the model."""
+        self.window.close()
+
+    def end(self) -> None:
+        """Closes the stream for good."""
+        self.close()
+        if self._hooks is not None:
+            self._hooks.close()
+            self._hooks = None
+
+
+def _without_pixels(item: PreparedMedia) -> PreparedMedia:
+    """What positions need of a picture, without the memory of its pixels."""
+    return PreparedMedia(tensors={}, grid=item.grid, width=item.width, height=item.height, digest=item.digest)
+
+
+def require_streamable(model: VisionLanguageModel, settings: StreamSettings) -> None:
+    """Refuses models whose tokens cannot arrive one second at a time.
+
+    Raises:
+        StreamError: no pictures, a prompt read both ways, or absolute positions under M-RoPE.
+    """
+    if not model.accepts_images:
+        raise StreamError(
+            f"{model.ref} is a text-only model", why="a stream is of pictures", fix="foveate ls lists others."
+        )
+    text = Prompt(token_ids=[0, 0], media=[], spans=[], text="")
+    groups = model.attention_groups(text)
+    if groups is not None and bool((groups >= 0).any()):
+        raise StreamError(
+            f"{model.ref} cannot be streamed",
+            why="it reads its whole prompt both ways, so that what came earlier would have to be read again",
+            fix="Choose a model that reads from left to right (foveate ls).",
+        )
+    if settings.positions == ABSOLUTE and model.positions(text).ndim == 3:
+        raise StreamError(
+            f"{model.ref} has positions in three dimensions",
+            why="absolute ones are kept in one",
+            fix="Leave them.",
+        )
