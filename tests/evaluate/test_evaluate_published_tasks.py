@@ -295,9 +295,9 @@ def test_dialogues_in_another_order_ask_the_same():
 def test_motion_as_the_frames_show_it():
     """Positions are those of the scene's own frames, stepped finely; the task computes them from velocities."""
     kinds = dict.fromkeys(KINDS, 0)
-    for index in range(150):
+    for index in range(90):
         scene = sample_scene("shapes", "test", index, difficulty=1)
-        steps = [scene.at(SECONDS * step / 400) for step in range(401)]
+        steps = [scene.at(SECONDS * step / 250) for step in range(251)]
         for item in scene.objects:
             turned = sum(
                 (b - a) * (c - b) < 0
