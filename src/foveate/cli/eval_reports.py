@@ -15,6 +15,7 @@ from foveate.cli.terminal import note, table
 from foveate.errors import FoveateError, nearest
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+NOTED = 4  # tasks whose power note is printed
 FORMATS = ("lmms-eval", "coco")
 
 
@@ -78,9 +79,11 @@ def print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
             print(table(*tables.axes(record)))
     if summary["sample"]:
         note(f"this is {summary['sample']}")
-    for row in summary["results"]:
-        if row.get("note") and row["variant"] == "baseline":
-            note(f"{row['task']}: {row['note']}")
+    noted = [row for row in summary["results"] if row.get("note") and row["variant"] == "baseline"]
+    for row in noted[:NOTED]:
+        note(f"{row['task']}: {row['note']}")
+    if len(noted) > NOTED:
+        note(f"the report says what the size of the other {len(noted) - NOTED} tasks can show")
 
 
 def export(
