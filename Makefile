@@ -35,7 +35,7 @@ unit: setup
 # 15 minutes by default (FOVEATE_STRESS_SECONDS sets each part); FOVEATE_SOAK_OUTPUT=FILE keeps the server's figures.
 stress: setup  # random arrivals and aborts in the engine, 64 bad clients at the server, known attacks
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'stress or not stress' \
-		tests/engine/test_engine_stateful.py tests/serve/test_serve_soak.py tests/serve/test_serve_safety*.py
+		tests/engine/test_engine_stateful.py tests/engine/test_engine_drafts.py tests/serve/test_serve_soak.py tests/serve/test_serve_safety*.py
 
 docs: setup  # tables from code and result files, pictures from the model
 	$(BIN)/python docs/pictures.py

@@ -100,6 +100,7 @@ class FakeEngine:
             decode_seconds=2.0,
             time_to_first_token=1.5,
             generated_tokens=0,
+            draft="",
         )
         slow = "slowly" in prompt.text
         words = (f" {number}" for number in range(10_000)) if slow else iter(_pieces(prompt.text))
@@ -133,7 +134,7 @@ def main() -> int:
     from foveate.cli import chat
     from foveate.cli.main import run
 
-    chat.start_engine = lambda ref, *, dtype, device, quantise: FakeEngine(FakeModel())  # type: ignore[assignment]
+    chat.start_engine = lambda ref, **_: FakeEngine(FakeModel())  # type: ignore[assignment]
     return run()
 
 

@@ -55,10 +55,12 @@ def test_json_is_one_whole_object(foveate: Runner, tiny_llava: Path, picture: Pa
         "finish_reason",
         "usage",
         "timings",
+        "speculation",
         "engine",
         "images",
         "overlays",
     }
+    assert reply["speculation"] is None
     assert reply["overlays"] == []
     assert reply["model"] == str(tiny_llava)
     assert reply["question"] == QUESTION

@@ -232,7 +232,10 @@ def test_a_model_of_another_vocabulary_is_refused() -> None:
 def test_settings() -> None:
     assert parse_speculation("off") is None
     assert parse_speculation("auto") == SpeculationSettings()
-    assert parse_speculation("./head") == SpeculationSettings(draft="./head")
+    assert parse_speculation("someone/head") == SpeculationSettings(draft="someone/head")
+    for name in ("ngrm", "./nowhere"):
+        with pytest.raises(FoveateError, match="There is no draft"):
+            parse_speculation(name)
     with pytest.raises(FoveateError, match="depth of drafts is 0"):
         SpeculationSettings(depth=0)
     with pytest.raises(FoveateError, match="draft is 'off'"):

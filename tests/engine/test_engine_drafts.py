@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -175,6 +177,22 @@ def test_random_arrivals_and_aborts_with_drafts() -> None:
     assert sum(one.accepted_tokens for one in counts) > 100, "nothing was accepted: nothing was tested"
     assert sum(one.draft_tokens - one.accepted_tokens for one in counts) > 100
     assert sum(one.preemptions for one in counts) > 0
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(3600)
+def test_long_with_drafts() -> None:
+    """New examples until the time is over."""
+    end = time.monotonic() + float(os.environ.get("FOVEATE_STRESS_SECONDS", "600"))
+    long = settings(
+        max_examples=200, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    rounds = 0
+    while time.monotonic() < end:
+        SpeculativeMachine.engines.clear()
+        run_state_machine_as_test(SpeculativeMachine, settings=long)
+        rounds += 1
+    assert rounds > 0
 
 
 def test_sampled_answers_of_the_fake_model_match() -> None:

@@ -7,6 +7,7 @@ loop in `session`. Pictures are opened before torch is imported, so that a wrong
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import json
 import os
@@ -29,6 +30,7 @@ from foveate.cli.arguments import (
 from foveate.cli.conversation import Answer, Conversation, SamplingSettings, VisualSettings
 from foveate.cli.session import Session, interactive_input
 from foveate.cli.terminal import note, notice
+from foveate.decode.settings import SpeculationSettings, parse_speculation
 from foveate.errors import FoveateError
 
 if TYPE_CHECKING:
@@ -97,6 +99,15 @@ def command(
             "--reducer", metavar="METHOD", help="How they are chosen; docs/reduction.md lists methods."
         ),
     ] = FULL.reducer,
+    speculate: Annotated[
+        str,
+        typer.Option(
+            "--speculate",
+            metavar="DRAFT",
+            envvar="FOVEATE_SPECULATE",
+            help="Guess tokens ahead, same answers: off, auto, ngram, or the folder of a head or small model.",
+        ),
+    ] = "off",
     show: Annotated[
         bool, typer.Option("--show", help="Write PICTURE-kept.png: what the model saw of each picture.")
     ] = False,
@@ -113,9 +124,16 @@ def command(
     request = _complete(sort_arguments(words or [], model=model, images=image or []), as_json=as_json)
     settings = SamplingSettings(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     visual = VisualSettings(budget=visual_budget, reducer=reducer)
+    speculation = parse_speculation(speculate)
     pictures = [open_picture(source) for source in request.images]
     start = time.perf_counter()
-    engine = start_engine(request.model or EMBEDDED_MODEL, dtype=dtype, device=device, quantise=quantise)
+    engine = start_engine(
+        request.model or EMBEDDED_MODEL,
+        dtype=dtype,
+        device=device,
+        quantise=quantise,
+        speculation=speculation,
+    )
     load_seconds = time.perf_counter() - start
     debug = bool(context.find_root().params.get("debug"))
     if debug:
@@ -238,13 +256,20 @@ def open_picture(source: str) -> Image:
     return open_image(source)
 
 
-def start_engine(ref: str, *, dtype: str, device: str, quantise: str | None = None) -> Engine:
+def start_engine(
+    ref: str,
+    *,
+    dtype: str,
+    device: str,
+    quantise: str | None = None,
+    speculation: SpeculationSettings | None = None,
+) -> Engine:
     """Load a model and start an engine for one reader: its cache holds one conversation as long as the model's
     context."""
     model = load_model(ref, dtype=dtype, device=device, quantise=quantise)
     from foveate.engine import Engine, EngineConfig
 
-    return Engine(model, EngineConfig(max_sequences=1))
+    return Engine(model, EngineConfig(max_sequences=1, speculation=speculation))
 
 
 def load_model(ref: str, *, dtype: str, device: str, quantise: str | None = None) -> VisionLanguageModel:
@@ -323,6 +348,7 @@ def as_object(
             "total": answer.total,
             "tokens_per_second": answer.tokens_per_second,
         },
+        "speculation": None if answer.speculation is None else dataclasses.asdict(answer.speculation),
         "engine": engine_facts(conversation.engine),
         "images": [
             {

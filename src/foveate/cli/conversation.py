@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from foveate.cli.terminal import count, seconds
@@ -59,6 +59,32 @@ class VisualSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Speculated:
+    """What guessing ahead brought to one answer; see `engine.RequestStatistics`."""
+
+    draft: str
+    accepted_length: float | None
+    decode_passes: int
+    plain_passes: int
+    unpaid_passes: int
+    draft_tokens: int
+    accepted_tokens: int
+    speedup: float | None
+
+    def summary(self) -> str:
+        """A few words for the line below an answer."""
+        if not self.draft_tokens:
+            why = "it would not pay" if self.unpaid_passes else "it had no guess"
+            return f"{self.draft}: {why}"
+        text = f"{self.accepted_length:.2f} tokens a pass by {self.draft}"
+        if self.speedup is not None:
+            text += f", about {self.speedup:.1f} times as fast"
+        if self.unpaid_passes:
+            text += f" ({self.unpaid_passes} of {self.decode_passes} passes plain: drafts would not pay)"
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """One answer and its cost.
 
@@ -79,6 +105,7 @@ class Answer:
         total: seconds from the question to the end.
         tokens_per_second: decoding steps after the first token by the time they took; None where there was
             none.
+        speculation: what guessing ahead brought; None where the engine does not.
     """
 
     text: str
@@ -96,6 +123,7 @@ class Answer:
     first_token: float
     total: float
     tokens_per_second: float | None
+    speculation: Speculated | None = None
 
     def summary(self) -> str:
         """The line printed below an answer."""
@@ -109,6 +137,8 @@ class Answer:
         ]
         if self.tokens_per_second is not None:
             parts.append(f"{self.tokens_per_second:.1f} tokens/s")
+        if self.speculation is not None:
+            parts.append(self.speculation.summary())
         if self.cached_tokens:
             parts[1] += f" ({self.cached_tokens:,} cached)"
         stages = [("prepare", self.prepare), ("encode", self.encode), ("prefill", self.prefill)]
@@ -276,4 +306,11 @@ class Conversation:
             first_token=total if first_token is None else first_token,
             total=total,
             tokens_per_second=steps / decode if steps > 0 and decode > 0 else None,
+            speculation=_speculated(statistics),
         )
+
+
+def _speculated(statistics: RequestStatistics) -> Speculated | None:
+    if not statistics.draft:
+        return None
+    return Speculated(**{entry.name: getattr(statistics, entry.name) for entry in fields(Speculated)})

@@ -18,6 +18,7 @@ import typer
 from foveate.cli.arguments import EMBEDDED_MODEL
 from foveate.cli.chat import DataType, Quantisation, load_model
 from foveate.cli.terminal import note
+from foveate.decode.settings import parse_speculation
 from foveate.serve.settings import ServeSettings, environment_variable
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -34,6 +35,12 @@ MODEL_FLAGS: dict[str, tuple[Any, Any, str | None, str]] = {
     "max_sequences": (int, 32, "N", "Answers that run at once."),
     "max_step_tokens": (int, 512, "N", "Tokens that one step of the engine runs."),
     "kv_blocks": (int | None, None, "N", "Blocks of 16 tokens in the key-value cache; else by memory."),
+    "speculate": (
+        str,
+        "off",
+        "DRAFT",
+        "Guess tokens ahead, same answers: off, auto, ngram, or the folder of a head or small model.",
+    ),
     "preprocess_workers": (int, 2, "N", "Threads that open and resize pictures."),
     "log_level": (LogLevel, "warning", None, "What is logged; never prompts, answers, keys or pictures."),
 }
@@ -96,6 +103,7 @@ def command(**given: Any) -> None:
         if name in names and value is not None
     }
     settings = ServeSettings(**told)
+    parse_speculation(given["speculate"])
     Budget.parse(settings.visual_budget)
     find(settings.reducer)
     logging.basicConfig(
@@ -144,6 +152,7 @@ def _front(given: dict[str, Any], settings: ServeSettings) -> Any:
         max_sequences=given["max_sequences"],
         max_step_tokens=given["max_step_tokens"],
         kv_blocks=given["kv_blocks"],
+        speculation=parse_speculation(given["speculate"]),
     )
     model = load_model(
         given["model"] or EMBEDDED_MODEL,

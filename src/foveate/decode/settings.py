@@ -6,8 +6,9 @@ Owns ranges only; which draft a name means is in `drafts/opening.py`. Knows no t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from foveate.errors import FoveateError
+from foveate.errors import FoveateError, nearest
 
 OFF, AUTO, NGRAM = "off", "auto", "ngram"
 
@@ -47,5 +48,18 @@ class SpeculationSettings:
 
 
 def parse_speculation(text: str) -> SpeculationSettings | None:
-    """What `--speculate TEXT` asks for; None is off."""
-    return None if text == OFF else SpeculationSettings(draft=text)
+    """What `--speculate TEXT` asks for; None is off. Whether a folder fits the model is seen when it is opened.
+
+    Raises:
+        FoveateError: it is neither a method, nor a folder, nor the form of a hub name.
+    """
+    if text == OFF:
+        return None
+    is_hub_name = text.count("/") == 1 and not text.startswith((".", "/", "~")) and " " not in text
+    if text not in (AUTO, NGRAM) and not is_hub_name and not Path(text).expanduser().is_dir():
+        raise FoveateError(
+            f"There is no draft {text!r}",
+            why="it is neither a method, nor a folder, nor a hub name",
+            fix=nearest(text, [OFF, AUTO, NGRAM]),
+        )
+    return SpeculationSettings(draft=text)

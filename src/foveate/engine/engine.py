@@ -336,7 +336,7 @@ class Engine:
             assert self._runner.inputs is not None
             embeds, positions = self._runner.inputs
             result = StepResult(hidden=hidden, embeds=embeds, positions=positions, taps=self._taps.states)
-            self._speculation.finish_step(plan, sampled - encoded, result)
+            self._speculation.finish_step(plan, drafting, sampled - encoded, result)
         self._meter.step(plan, encoded - began, forwarded - encoded, sampled - forwarded, drafting)
 
     def _sample(self, plan: StepPlan, hidden: torch.Tensor) -> Iterator[StepOutput]:

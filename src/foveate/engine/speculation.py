@@ -79,6 +79,7 @@ class Speculation:
         self._acceptance: dict[int, Acceptance] = {}
         self._accepted: dict[int, list[int]] = {}  # by answer, the nodes accepted in this step
         self._seen: set[int] = set()  # answers the draft knows of
+        self._given: list[tuple[RequestStatistics, int]] = []  # who got how many tokens in this step
         self._unpaid: set[int] = set()  # answers without a draft in this step because it would not pay
 
     def describe(self) -> str:
@@ -93,6 +94,7 @@ class Speculation:
     def extend(self, plan: StepPlan) -> StepPlan:
         """The plan with drafts behind the newest token of the answers for which they should pay."""
         self._accepted.clear()
+        self._given.clear()
         self._unpaid.clear()
         room = self._room - plan.tokens
         decoding = [work for work in plan.works if work.phase is Phase.DECODE]
@@ -174,6 +176,7 @@ class Speculation:
         statistics = self._statistics(work.sequence.request.id)
         assert statistics is not None, "it is here, or ended a moment ago"
         statistics.draft = self.draft.name
+        self._given.append((statistics, 1 + len(accepted)))
         for one in (statistics, self._counters):
             one.decode_passes += 1
             one.plain_passes += draft is None
@@ -184,11 +187,15 @@ class Speculation:
             self._accepted[key] = list(accepted)
             self._acceptance.setdefault(key, Acceptance()).note(draft.depth, len(accepted))
 
-    def finish_step(self, plan: StepPlan, seconds: float, result: StepResult) -> None:
-        """The step is over, `seconds` of forward and sampling: the draft is shown what was decided, and forgets who
-        is gone."""
+    def finish_step(self, plan: StepPlan, drafting: float, seconds: float, result: StepResult) -> None:
+        """The step is over, `seconds` of forward and sampling after those of drafting: the draft is shown what was
+        decided, and forgets who is gone."""
         if plan.phase == "decode":
             self._cost.note(plan.tokens, seconds)
+            if self._cost.is_known:
+                for statistics, tokens in self._given:
+                    statistics.pass_seconds += drafting + seconds
+                    statistics.plain_seconds += tokens * self._cost(len(plan.works))
         if self.draft.observes and self.failure is None:
             try:
                 self._show(plan, result)

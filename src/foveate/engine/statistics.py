@@ -58,6 +58,9 @@ class RequestStatistics:
         unpaid_passes: of those, where drafting was not expected to pay.
         draft_tokens, accepted_tokens: guesses run, and those that were right.
         accepted_length: tokens a decoding pass gave, the model's own included; None before the first.
+        pass_seconds: steps that did nothing but decode and gave it tokens, guessing included.
+        plain_seconds: what the same tokens would have taken one by one, by the cost of steps seen here.
+        speedup: the second by the first, an estimate; None before there is one.
     """
 
     request_id: str
@@ -83,6 +86,13 @@ class RequestStatistics:
     unpaid_passes: int = 0
     draft_tokens: int = 0
     accepted_tokens: int = 0
+    pass_seconds: float = 0.0
+    plain_seconds: float = 0.0
+
+    @property
+    def speedup(self) -> float | None:
+        """Of decoding, by speculation."""
+        return self.plain_seconds / self.pass_seconds if self.pass_seconds else None
 
     @property
     def accepted_length(self) -> float | None:

@@ -128,10 +128,9 @@ class ModelDraft(Draft):
     def _run(self, past: _Past, tokens: Sequence[int]) -> torch.Tensor:
         """Hidden states [1, n, D] of text that follows."""
         model = self._model
-        # A placeholder of pictures that the target wrote as text may lie outside the embedding table.
         ids = torch.tensor(
-            [[0 if token == model.image_token_id else token for token in tokens]], device=model.device
-        )
+            [list(tokens)], device=model.device
+        )  # a written placeholder is text, as for the target
         embeds = model.hf_model.get_input_embeddings()(ids)
         steps = torch.arange(past.following, past.following + len(tokens), device=model.device)
         hidden = model.run_language_model(embeds, steps.expand(*past.shape, -1), past.state)

@@ -53,11 +53,14 @@ def _is_model(name: str) -> bool:
 
 def _open_model(name: str, target: VisionLanguageModel) -> Draft:
     from foveate.models import load
+    from foveate.models.parts.packing import pack_linears, packing_pays
 
     try:
         draft = load(name, device=str(target.device), dtype=str(target.dtype).removeprefix("torch."))
     except ModelError as error:
         raise DraftError(f"The draft model {name} cannot be loaded", why=str(error)) from error
+    if packing_pays(draft.dtype, draft.device) and draft.quantisation is None:
+        pack_linears(draft.hf_model)
     return ModelDraft(draft, target)
 
 
