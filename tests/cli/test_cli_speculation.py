@@ -44,7 +44,8 @@ def test_the_answer_is_the_same_and_the_statistics_say_what_it_took(
         assert told["draft"] == ("model" if draft == str(tiny_llava) else "ngram")
         assert told["decode_passes"] + told["accepted_tokens"] >= plain["usage"]["completion_tokens"] - 1
         assert told["plain_passes"] <= told["decode_passes"]
-    wrong = told["draft_tokens"] - told["accepted_tokens"]  # a model drafts for itself: none but those behind the end
+    # A model drafts for itself: no guess is wrong but those behind the end.
+    wrong = told["draft_tokens"] - told["accepted_tokens"]
     assert told["accepted_tokens"] > 0 and (wrong == 0 if reply["finish_reason"] == "length" else wrong <= 4)
     assert told["accepted_length"] > 1
     monkeypatch.setenv("FOVEATE_SPECULATE", "ngram")
