@@ -133,7 +133,7 @@ def test_b_frames_of_mpeg4_in_avi() -> None:
 def test_jumping_decodes_fewer_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     data = clip("mp4", "libx264", count=300, group=10)
     jumps: list[int] = []
-    original = video_module._opened
+    original = video_module.opened_file
 
     class Watched:
         def __init__(self, container: Any) -> None:
@@ -154,7 +154,7 @@ def test_jumping_decodes_fewer_frames(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return wrapped()
 
-    monkeypatch.setattr(video_module, "_opened", opened)
+    monkeypatch.setattr(video_module, "opened_file", opened)
     assert numbers(read_video(data, frames_per_second=0.2)) == [number % 48 for number in range(0, 300, 50)]
     assert len(jumps) == 5
 
@@ -163,7 +163,7 @@ def test_a_wrong_index_falls_back_to_plain_decoding(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Seeks that land too late must cost time, not the right frames."""
-    original = video_module._opened
+    original = video_module.opened_file
 
     class Late:
         def __init__(self, container: Any) -> None:
@@ -183,7 +183,7 @@ def test_a_wrong_index_falls_back_to_plain_decoding(
 
         return wrapped()
 
-    monkeypatch.setattr(video_module, "_opened", opened)
+    monkeypatch.setattr(video_module, "opened_file", opened)
     video = read_video(clip("mp4", "libx264", count=140, group=10), frames_per_second=0.5)
     assert numbers(video) == [number % 48 for number in range(0, 140, 20)]
     assert "its index is wrong" in caplog.text
@@ -400,7 +400,7 @@ def test_random_damage_raises_only_media_errors(changes: list[tuple[float, int]]
 
 def test_a_stream_that_appears_halfway_is_a_media_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyAV raises IndexError there (found by fuzzing transport streams)."""
-    original = video_module._opened
+    original = video_module.opened_file
 
     class Growing:
         def __init__(self, container: Any) -> None:
@@ -421,7 +421,7 @@ def test_a_stream_that_appears_halfway_is_a_media_error(monkeypatch: pytest.Monk
 
         return wrapped()
 
-    monkeypatch.setattr(video_module, "_opened", opened)
+    monkeypatch.setattr(video_module, "opened_file", opened)
     with pytest.raises(MediaError, match="changes its streams"):
         read_video(clip("mpegts", "libx264"))
 

@@ -35,6 +35,9 @@ VERBS: dict[str, Verb] = {
     "serve": Verb(
         module="foveate.cli.serve", help="An OpenAI-compatible server with a playground.", extra="serve"
     ),
+    "stream": Verb(
+        module="foveate.cli.stream", help="Watch a video, camera or address that never ends.", extra="video"
+    ),
     "ps": Verb(module="foveate.cli.ps", help="Your servers on this machine: memory, requests, uptime."),
     "doctor": Verb(
         module="foveate.cli.doctor", help="What this machine offers and what load() would choose."

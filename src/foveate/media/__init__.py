@@ -7,16 +7,20 @@ needs PyAV, which is imported only when a video is read.
 from foveate.media.digest import digest_media
 from foveate.media.image import Image, ImageSource, image_size, open_image
 from foveate.media.limits import MediaLimits, limits_table
+from foveate.media.live import LiveFrame, LiveVideo, open_live
 from foveate.media.video import Video, read_video
 
 __all__ = [
     "Image",
     "ImageSource",
+    "LiveFrame",
+    "LiveVideo",
     "MediaLimits",
     "Video",
     "digest_media",
     "image_size",
     "limits_table",
     "open_image",
+    "open_live",
     "read_video",
 ]

@@ -101,12 +101,12 @@ def read_video(
     """
     _check_request(frames_per_second, max_frames, limits)
     encoded = locate(source, limits, cap="max_video_bytes", kind="video")
-    av = _pyav()
+    av = pyav()
     with encoded.open() as file:
-        _check_file(file, encoded)
+        check_file(file, encoded)
 
         def opened() -> AbstractContextManager[tuple[Any, Any]]:
-            return _opened(av, file, encoded.name, limits)
+            return opened_file(av, file, encoded.name, limits)
 
         try:
             with opened() as (container, stream):
@@ -130,7 +130,12 @@ def _finish(frames: np.ndarray, timestamps: np.ndarray, timeline: Timeline, name
     return Video(frames, timestamps, digest, name, timeline.duration, len(timeline.ticks))
 
 
-def _pyav() -> Any:
+def pyav() -> Any:
+    """The package `av`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import av
     except ImportError as error:
@@ -152,7 +157,7 @@ def _check_request(frames_per_second: float | None, max_frames: int, limits: Med
     limits.require("the request", "max_frames", max_frames, fix="Ask for fewer frames")
 
 
-def _check_file(file: BinaryIO, encoded: Encoded) -> None:
+def check_file(file: BinaryIO, encoded: Encoded) -> None:
     """Refuse still images by name, and files shorter than their container says."""
     kind = formats.identify(file.read(512))
     if kind is not None and kind != "GIF" and "video" not in kind:
@@ -168,7 +173,7 @@ def _check_file(file: BinaryIO, encoded: Encoded) -> None:
 
 
 @contextmanager
-def _opened(av: Any, file: BinaryIO, name: str, limits: MediaLimits) -> Iterator[tuple[Any, Any]]:
+def opened_file(av: Any, file: BinaryIO, name: str, limits: MediaLimits) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream, from the start of the file."""
     file.seek(0)
     largest = {"max_pixels": str(limits.max_pixels)}  # opening already decodes a little, to find the format
@@ -255,7 +260,7 @@ def _by_time(
             else:
                 raise _damaged(name, f"it ends before the frame at {timeline.seconds[index]:.2f} s")
             position = int(np.searchsorted(timeline.ticks, last, side="right")) - 1
-            yield (last - int(timeline.ticks[0])) * timeline.tick, _upright(frame, name)
+            yield (last - int(timeline.ticks[0])) * timeline.tick, upright(frame, name)
 
 
 def _by_counting(
@@ -268,13 +273,13 @@ def _by_counting(
         for count, frame in enumerate(pulled(container.decode(stream), name)):
             if count in wanted:
                 found += 1
-                yield float(seconds[count]), _upright(frame, name)
+                yield float(seconds[count]), upright(frame, name)
             if found == len(wanted):
                 return
         raise _damaged(name, f"{len(wanted) - found} of {len(wanted)} frames cannot be decoded")
 
 
-def _upright(frame: Any, name: str) -> np.ndarray:
+def upright(frame: Any, name: str) -> np.ndarray:
     """[height, width, 3] uint8, turned as the file's display matrix says."""
     if frame.is_corrupt:
         raise _damaged(name, "a frame is corrupt")

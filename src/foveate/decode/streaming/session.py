@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -161,11 +162,17 @@ class StreamingSession:
         pages = pool.in_use
         return len(self._state.window), pages, pages * page * token_bytes(self.model)
 
-    def push_frame(self, image: ImageSource, seconds: float) -> SecondReport | None:
+    def push_frame(
+        self, image: ImageSource | Callable[[], ImageSource], seconds: float
+    ) -> SecondReport | None:
         """A frame at its time. The report of a second comes with its last frame, or with the first of a later one.
 
         Of the frames that fall into the same part of a second (1 / frames_per_second) the first is taken; one whose
         time is before that of a frame taken already comes too late. Both are dropped and counted.
+
+        Args:
+            image: anything `open_image` takes, or a function that makes it, called only if the frame is taken.
+            seconds: of the stream, from 0.
 
         Raises:
             StreamError: a time that is no time, or a frame that becomes more tokens than the bound was made for.
@@ -187,7 +194,7 @@ class StreamingSession:
             self.frames.dropped["rate" if tick == self._tick else "late"] += 1
             return None
         try:
-            item = self._prepared(image)
+            item = self._prepared(image() if callable(image) else image)
         except FoveateError:
             self.frames.dropped["refused"] += 1
             raise
