@@ -170,3 +170,10 @@ def test_what_it_took_counts_only_replies_that_were_asked_for(tmp_path):
     next(iter(folder.samples.values()))["reply"]["pictures"] = [{"width": 8, "height": 6, "codec": "jpeg:80"}]
     (row,) = costs(folder)[1]
     assert row == ("toy", "8x6 jpeg:80", "-", "-", "-", "-", "0.10", "29, 1 from the cache")
+
+
+def test_the_order_in_which_replies_came_changes_nothing(tmp_path):
+    folder = write_run(tmp_path, replies(wrong=[1, 2, 9, 20]), settings={"questions": 4})
+    summary = summarise(folder)
+    folder.samples = dict(reversed(folder.samples.items()))
+    assert summarise(folder) == summary

@@ -54,14 +54,22 @@ def summarise(folder: RunFolder | Path) -> Row:
 
 
 def grouped(run: RunFolder) -> dict[tuple[str, str], list[Row]]:
-    """Samples by (task, variant), in the order of run.json; a pair all of whose items failed has none."""
+    """Samples by (task, variant), in the order of run.json; a pair all of whose items failed has none.
+
+    Those of a pair are in the order of their ids, not in that in which replies came: resampling draws by place, and
+    a summary must be the same whenever it is made.
+    """
     groups: dict[tuple[str, str], list[Row]] = {
         (task["name"], variant["name"]): [] for task in run.run["tasks"] for variant in run.run["variants"]
     }
     for (task, variant, _), row in run.samples.items():
         groups.setdefault((task, variant), []).append(row)
     failed = {(task, variant) for task, variant, _ in run.failures}
-    return {pair: rows for pair, rows in groups.items() if rows or pair in failed}
+    return {
+        pair: sorted(rows, key=lambda row: row["item"])
+        for pair, rows in groups.items()
+        if rows or pair in failed
+    }
 
 
 def style_name(run: Mapping[str, Any]) -> str:
