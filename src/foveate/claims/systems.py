@@ -88,6 +88,7 @@ SYSTEMS: tuple[System, ...] = (
         "StreamingVLM",
         "watches endless video with sinks and a window",
         "decode",
+        file="decode/streaming/session.py",
         title="StreamingVLM: Real-Time Understanding for Infinite Video Streams",
         arxiv="2510.09608",
     ),
