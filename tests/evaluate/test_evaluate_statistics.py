@@ -26,6 +26,7 @@ from foveate.evaluate.statistics import (
     t_interval,
     t_quantile,
     tie_groups,
+    wilson_interval,
 )
 from foveate.evaluate.statistics.bootstrap import gather, resampled_means
 
@@ -220,6 +221,18 @@ def test_alike_values_give_no_point(value):
     found = bootstrap_mean([value] * 30)
     assert found.low <= value <= found.high and found.high - found.low > 0.05
     assert found.low >= -1 and found.high <= 1 and "Wilson" in found.method
+
+
+@pytest.mark.parametrize("value", [1.0, 0.9, 0.5, 0.0])
+def test_alike_scores_keep_to_scores(value):
+    """No score lies below 0, so none may pull the mean that far, not even from a single cluster."""
+    for count in (1, 6, 30):
+        found = bootstrap_mean([value] * count, bounds=(0, 1))
+        _, differing = wilson_interval(0, count)
+        assert found.low == pytest.approx(value * (1 - differing), abs=1e-6)
+        assert found.high == pytest.approx(value + (1 - value) * differing, abs=1e-6)
+    with pytest.raises(ValueError, match="beyond 0 to 1"):
+        bootstrap_mean([-0.5] * 6, bounds=(0, 1))
 
 
 def test_values_that_cannot_be_are_refused():

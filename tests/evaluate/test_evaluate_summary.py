@@ -63,6 +63,15 @@ def test_graded_scores_have_no_wilson_interval(tmp_path):
     assert found["wilson"] is None and not found["binary"] and found["method"].startswith("BCa")
 
 
+def test_scores_that_are_alike_in_every_picture_keep_to_scores():
+    """Six pictures with one right and one wrong answer each: nothing to resample, and no score below 0."""
+    rows = [{"score": {"value": float(i % 2)}, "cluster": i // 2} for i in range(12)]
+    low, high = score_of(rows)["interval"]
+    _, differing = wilson_interval(0, 6)
+    assert (low, high) == pytest.approx((0.5 * (1 - differing), 0.5 * (1 + differing)), abs=1e-6)
+    assert 0 < low < 0.5 < high < 1
+
+
 def test_a_sample_says_that_it_is_one(tmp_path):
     write_run(tmp_path, replies(count=10), limit=10)
     assert "sample of at most 10 items a task (seed 0)" in summarise(tmp_path)["sample"]

@@ -117,7 +117,7 @@ def score_of(rows: Sequence[Row]) -> Row:
     binary = all(value in (0.0, 1.0) for value in values)
     pictures = len(set(clusters))
     found: Row = {"mean": sum(values) / len(values), "binary": binary, "clusters": pictures}
-    spread = bootstrap_mean(values, clusters)
+    spread = bootstrap_mean(values, clusters, bounds=(0.0, 1.0))
     found["bootstrap"] = [spread.low, spread.high]
     found["wilson"] = list(wilson_interval(round(sum(values)), len(values))) if binary else None
     if binary and pictures == len(values):

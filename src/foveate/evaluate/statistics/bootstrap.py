@@ -82,22 +82,24 @@ def bootstrap_mean(
     values: ArrayLike,
     clusters: Sequence[Hashable] | None = None,
     *,
+    bounds: tuple[float, float] = (-1.0, 1.0),
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """BCa interval of a mean (Efron 1987, sections 2 to 4), over clusters where they are given.
 
-    Values that are all alike tell a bootstrap nothing, and it would return a point. For scores and differences of
-    scores, which lie in [-1, 1], such an interval is widened by the Wilson bound on how many clusters may yet differ.
+    Values that are all alike tell a bootstrap nothing, and it would return a point. Such an interval is widened by
+    the Wilson bound on how many clusters may yet differ, each by as much as `bounds` leave room for.
     A bootstrap needs some twenty clusters; for a handful of runs use `t_interval`.
 
     Args:
         values: one score, or difference of two scores, an item [N].
         clusters: what each item belongs to [N]; items of one cluster are not independent of each other.
+        bounds: the least and the largest value there can be: (0, 1) of scores, (-1, 1) of their differences.
 
     Raises:
-        ValueError: what `gather` refuses, a level outside (0, 1), or alike values beyond [-1, 1].
+        ValueError: what `gather` refuses, a level outside (0, 1), or alike values beyond the bounds.
     """
     if not 0 < level < 1:
         raise ValueError(f"the level {level} is not between 0 and 1")
@@ -105,7 +107,7 @@ def bootstrap_mean(
     mean = groups.mean
     averages = groups.sums / groups.sizes
     if np.ptp(averages) < 1e-12:
-        return _alike(mean, len(averages), level)
+        return _alike(mean, len(averages), level, bounds)
     means = resampled_means(groups, resamples=resamples, seed=seed)
     low, high = np.quantile(means, _bca_levels(groups, means, level))
     return Interval(value=mean, low=float(low), high=float(high), method="BCa bootstrap")
@@ -178,14 +180,17 @@ def bootstrap_unpaired(
     )
 
 
-def _alike(mean: float, count: int, level: float) -> Interval:
-    if not -1 <= mean <= 1:
-        raise ValueError(f"all values are {mean}: no interval can be made of them")
+def _alike(mean: float, count: int, level: float, bounds: tuple[float, float]) -> Interval:
+    lowest, highest = bounds
+    if not lowest - 1e-9 <= mean <= highest + 1e-9:
+        raise ValueError(
+            f"all values are {mean}, beyond {lowest:g} to {highest:g}: no interval can be made of them"
+        )
     _, differing = wilson_interval(0, count, z=_NORMAL.inv_cdf((1 + level) / 2))
     return Interval(
         value=mean,
-        low=max(-1.0, mean - differing * (1 + mean)),
-        high=min(1.0, mean + differing * (1 - mean)),
+        low=max(lowest, mean - differing * (mean - lowest)),
+        high=min(highest, mean + differing * (highest - mean)),
         method="Wilson bound: all alike",
     )
 
