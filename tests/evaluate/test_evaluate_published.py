@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from foveate.errors import MediaError
-from foveate.evaluate.contract import BrokenItem, EvaluationError
+from foveate.evaluate.contract import BrokenItem, EvaluationError, user
 from foveate.evaluate.published import column, data_file, picture_from, read_rows
+from foveate.evaluate.run.records import messages_digest
 
 
 def png(shade: int) -> bytes:
@@ -88,6 +89,18 @@ def test_pictures_in_every_form(tmp_path):
     for missing in ("absent.png", "a/" * 60 + "absent.png", base64.b64encode(b"x" * 90).decode()):
         with pytest.raises(MediaError):
             picture_from(missing, tmp_path).open()
+
+
+def test_pictures_inside_a_column_are_named_by_what_they_are(tmp_path):
+    one, other = (base64.b64encode(png(red)).decode() for red in (200, 100))
+    for form in ("{}", "data:image/png;base64,{}"):
+        names = [picture_from(form.format(encoded), tmp_path).name for encoded in (one, other, one)]
+        assert names[0] == names[2] != names[1] and len(names[0]) < 40
+    first, changed, same = (
+        messages_digest([user(picture_from({"bytes": encoded}, tmp_path), "Which?")])
+        for encoded in (one, other, one)
+    )
+    assert first == same != changed
 
 
 def test_a_column_by_any_of_its_names():

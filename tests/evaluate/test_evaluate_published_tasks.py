@@ -21,9 +21,9 @@ from foveate.world import sample_scene
 from foveate.world.asking import Asker
 
 
-def png() -> bytes:
+def png(shade: int = 200) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (20, 10), (200, 0, 0)).save(buffer, "PNG")
+    Image.new("RGB", (20, 10), (shade, 0, 0)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -59,6 +59,16 @@ def test_pope(tmp_path):
     assert measures == pytest.approx({"precision": 0.5, "recall": 1, "f1": 2 / 3, "yes_ratio": 1})
     with pytest.raises(EvaluationError, match="negatives"):
         get_task("pope", negatives="rare")
+    # A file named by itself says which negatives it has; one that does not is tagged with none.
+    for name, tags in (("coco_pope_popular.json", ("popular", "yes")), ("questions.json", ("yes",))):
+        (tmp_path / name).write_text(lines(rows[0]))
+        [item] = get_task("pope", data=str(tmp_path / name)).items()
+        assert item.tags == tags
+    encoded = [base64.b64encode(png(shade)).decode() for shade in (200, 200, 40)]
+    inside = [{**rows[0], "question_id": n, "image": {"bytes": one}} for n, one in enumerate(encoded)]
+    (tmp_path / "questions.json").write_text(lines(*inside))
+    one, same, other = get_task("pope", data=str(tmp_path / "questions.json")).items()
+    assert one.cluster == same.cluster != other.cluster
 
 
 def test_popes_negatives_in_the_world_share_as_much_as_they_say():
@@ -154,10 +164,12 @@ def test_mmbench(tmp_path):
         + f"241\tWhich?\tLook closely.\tcat\tdog\t\t\tB\tidentity\t{encoded}\n"
         + "1000241\tWhich?\t\tdog\tcat\t\t\tA\tidentity\t241\n"
         + f"3\tWhich?\t\tcat\tdog\t\t\tD\tidentity\t{encoded}\n"
+        + f"4\tWhich?\t\tcat\tdog\t\t\tA\tidentity\t{base64.b64encode(png(40)).decode()}\n"
     )
     task = get_task("multiple-choice", data=str(file))
-    first, again, broken = task.items()
+    first, again, broken, other = task.items()
     assert isinstance(broken, BrokenItem) and "none of 2 options" in broken.reason
+    assert first.cluster == again.cluster != other.cluster  # rows that share a picture belong together
     assert first.messages[0]["content"][1]["text"] == "Look closely.\nWhich?\nA. cat\nB. dog"
     assert first.tags == ("identity",) and picture(again).open().size == (20, 10)
     assert task.score(first, Reply(text="B. dog")).outcome == "correct"

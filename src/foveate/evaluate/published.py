@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -108,7 +109,8 @@ def column(row: Mapping[str, Any], *names: str) -> Any:
 def picture_from(value: Any, folder: Path) -> Picture:
     """A picture from a column: a path beside the file, a data: URI, base64, or `{"bytes": ..., "path": ...}`.
 
-    The file is opened when the item is asked about; one that is missing then counts as failed.
+    The file is opened when the item is asked about; one that is missing then counts as failed. A picture in the
+    column itself is named by a digest of it: names tell which questions share a picture and whether it has changed.
 
     Raises:
         ValueError: not any of these.
@@ -119,15 +121,19 @@ def picture_from(value: Any, folder: Path) -> Picture:
     if not isinstance(value, str) or not value:
         raise ValueError(f"a picture is a path or base64, not {type(value).__name__}")
     if value.startswith("data:"):
-        return Picture(load=partial(_open, value), name="data: URI")
+        return Picture(load=partial(_open, value), name=f"data: URI {_digest(value.encode())}")
     if len(value) > _SHORTEST_ENCODED and not (folder / value[:200]).exists():
         try:
             encoded = base64.b64decode(value, validate=True)
         except binascii.Error:
             pass  # a long path then
         else:
-            return Picture(load=partial(_open, encoded), name="base64")
+            return Picture(load=partial(_open, encoded), name=f"base64 {_digest(encoded)}")
     return Picture(load=partial(_open, str(folder / value)), name=value)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _open(source: str | bytes) -> Image.Image:

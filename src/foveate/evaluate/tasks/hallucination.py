@@ -29,7 +29,8 @@ class Pope:
 
     Args:
         data: `coco_pope_random.json` and its like as RUCAIBox/POPE publishes them (JSON lines with question_id,
-            image, text, label), pictures beside it; a folder gives the file of these negatives.
+            image, text, label), pictures beside it; a folder gives the file of these negatives. The file's name
+            says which negatives it has, and its questions are tagged so; with another name they have no such tag.
         count: questions of the embedded form, half of them about what is there.
         negatives: "random", "popular" or "adversarial".
     """
@@ -58,7 +59,7 @@ class Pope:
         if self.data is None:
             return itertools.islice(self._embedded(), self.count)
         path = data_file(self.data, (f"*{self.negatives}*.json", f"*{self.negatives}*.jsonl"))
-        return items_from(path, partial(self._published, path.parent))
+        return items_from(path, partial(self._published, path.parent, _named(path)))
 
     def score(self, item: Item, reply: Reply) -> Score:
         parsed = read_yes_no(reply.text)
@@ -80,16 +81,17 @@ class Pope:
             "yes_ratio": len(yes) / max(1, len(scored)),
         }
 
-    def _published(self, folder: Path, place: str, row: Row) -> Item:
-        name, label = column(row, "image"), str(column(row, "label")).strip().casefold()
+    def _published(self, folder: Path, negatives: tuple[str, ...], place: str, row: Row) -> Item:
+        picture = picture_from(column(row, "image"), folder)
+        label = str(column(row, "label")).strip().casefold()
         if label not in ("yes", "no"):
             raise ValueError(f"the label is {label!r}, not yes or no")
         return Item(
             id=str(row.get("question_id", place)),
-            messages=(user(picture_from(name, folder), str(column(row, "text", "question"))),),
+            messages=(user(picture, str(column(row, "text", "question"))),),
             target=label,
-            cluster=str(name),
-            tags=(self.negatives, label),
+            cluster=picture.name,
+            tags=(*negatives, label),
             form="word",
         )
 
@@ -118,3 +120,8 @@ class Pope:
         for pair in itertools.product(VALUES["colour"], VALUES["shape"]):
             if pair not in present and (pair[0] in colours) + (pair[1] in shapes) == shared:
                 yield pair
+
+
+def _named(path: Path) -> tuple[str, ...]:
+    """The negatives that the file is named after, if any."""
+    return tuple(name for name in NEGATIVES if name in path.stem)[:1]

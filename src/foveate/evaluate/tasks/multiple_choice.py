@@ -146,7 +146,7 @@ class MultipleChoice:
             options,
             _LETTERS.index(letter),
             pictures,
-            str(row.get("data_id") or place),
+            str(row.get("data_id") or " ".join(picture.name for picture in pictures)),
             (str(kind),) if kind else (),
         )
 
