@@ -25,7 +25,7 @@ from foveate.serve.generate import log_flight
 from foveate.serve.metrics import Metrics
 from foveate.serve.middleware import BodyLimit, HostGuard, RequestIds, own_names
 from foveate.serve.pictures import PictureStore
-from foveate.serve.routes import chat, completions, embeddings, files, playground, responses, status
+from foveate.serve.routes import chat, completions, embeddings, files, playground, responses, status, stream
 from foveate.serve.safety.guard import OutputGuard
 from foveate.serve.safety.keys import KeyStore
 from foveate.serve.sampling import SamplingDefaults
@@ -43,6 +43,7 @@ ROUTERS = (
     embeddings.router,
     files.router,
     responses.router,
+    stream.router,
     status.router,
     playground.router,
 )
@@ -74,6 +75,7 @@ def create_app(front: EngineFront, settings: ServeSettings) -> FastAPI:
             yield
         finally:
             await front.close()
+            await context.streams.close()
             await context.pictures.close()
             if tracer is not None:
                 await asyncio.to_thread(tracer.close)

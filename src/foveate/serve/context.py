@@ -22,6 +22,7 @@ from foveate.serve.safety.keys import KeyStore
 from foveate.serve.safety.quotas import Caller
 from foveate.serve.sampling import SamplingDefaults
 from foveate.serve.settings import ServeSettings
+from foveate.serve.streams import StreamStore
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
@@ -40,6 +41,7 @@ class Context:
     keys: KeyStore | None = None
     guard: OutputGuard | None = None
     started: int = 0
+    streams: StreamStore = field(default_factory=StreamStore)
     # More embeddings at once would only make the engine's steps wait longer.
     embedding_turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 

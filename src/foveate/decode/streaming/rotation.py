@@ -102,9 +102,10 @@ class Unrotated:
         self._handles = []
 
 
-def _without_rotation(module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    state = keywords.get("attention_state")
-    if not isinstance(state, WantsUnrotated):
+def _without_rotation(module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any] | None = None) -> Any:
+    # Without keywords: another thread is in the middle of a forward while the hook is put in place or taken away.
+    state = None if keywords is None else keywords.get("attention_state")
+    if keywords is None or not isinstance(state, WantsUnrotated):
         return None
     cos, sin = keywords["position_embeddings"]
     state.unrotated_layers.add(int(module.layer_idx))
