@@ -13,6 +13,7 @@ from fake_vision_model import FakeModel, fake_image, fake_prompt
 from foveate.engine.async_engine import AsyncEngine
 from foveate.engine.config import EngineConfig
 from foveate.engine.request import RequestError, SamplingParameters
+from foveate.engine.statistics import Event
 from foveate.models.records import Prompt
 
 CONFIG = EngineConfig(
@@ -49,21 +50,38 @@ def test_many_tasks_are_answered_together() -> None:
     run(main())
 
 
+class Hold:
+    """Keeps the engine's thread at one request's first token until `go_on` is set."""
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+        self._reached, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "first_token" and event.request_id == self._request_id:
+            self._reached.set()
+            assert self.go_on.wait(timeout=20)
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self._reached.wait, 20)
+
+
 def test_closing_the_iterator_aborts_and_returns_the_blocks() -> None:
     async def main() -> None:
-        async with AsyncEngine(FakeModel(), CONFIG) as engine:  # type: ignore[arg-type]
+        hold = Hold("waiting")
+        async with AsyncEngine(FakeModel(), CONFIG, on_event=hold) as engine:  # type: ignore[arg-type]
             stream = engine.stream(text(5), greedy(150))
             other = asyncio.create_task(engine.generate(text(4), greedy(30)))
             seen = [await anext(stream) for _ in range(3)]
             assert [len(output.token_ids) for output in seen] == [1, 1, 1]
             await stream.aclose()
             await other
-            waiting = asyncio.create_task(engine.generate(text(6), greedy(150)))
-            while not engine.engine.scheduler.running:
-                await asyncio.sleep(0)
+            waiting = asyncio.create_task(engine.generate(text(6), greedy(150), request_id="waiting"))
+            await hold.reached()
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
+            hold.go_on.set()
             [after] = await engine.generate(text(3), greedy(2))
             assert len(after.token_ids) == 2
             assert engine.engine.statistics().aborted == 2
@@ -99,10 +117,11 @@ def test_an_unforeseen_mistake_in_one_request_does_not_end_the_engine() -> None:
 
 def test_close_ends_open_streams() -> None:
     async def main() -> None:
-        async with AsyncEngine(FakeModel(), CONFIG) as engine:  # type: ignore[arg-type]
-            task = asyncio.create_task(engine.generate(text(5), greedy(150)))
-            while not engine.engine.scheduler.running:
-                await asyncio.sleep(0)
+        hold = Hold("open")
+        async with AsyncEngine(FakeModel(), CONFIG, on_event=hold) as engine:  # type: ignore[arg-type]
+            task = asyncio.create_task(engine.generate(text(5), greedy(150), request_id="open"))
+            await hold.reached()
+            asyncio.get_running_loop().call_later(0.05, hold.go_on.set)  # while `close` waits for the thread
         [answer] = await task
         assert answer.finish_reason == "abort"
 

@@ -124,7 +124,7 @@ def test_refused_to_its_own_task_alone(kind: str) -> None:
             tasks = {
                 name: asyncio.create_task(engine.generate(other, EIGHT)) for name, other in IN_FLIGHT.items()
             }
-            while not engine.engine.scheduler.running:
+            while not engine.engine.statistics().steps:
                 await asyncio.sleep(0)
             with pytest.raises(RequestError, match=message):
                 await engine.generate(prompt, SamplingParameters(**fields))
