@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,13 @@ from PIL import ImageOps
 
 from foveate.evaluate import planning
 from foveate.evaluate.answers_cache import AnswersCache, cache_folder
-from foveate.evaluate.contract import EvaluationError, Item, Parameters, Reply, Score, user
+from foveate.evaluate.contract import BrokenItem, EvaluationError, Item, Parameters, Reply, Score, user
 from foveate.evaluate.perturb.variant import BASELINE, Variant
 from foveate.evaluate.planning import RunPlan, TaskChoice, draw, make_parts
 from foveate.evaluate.run.folder import FAILURES, RUN, SAMPLES, TIMINGS, RunFolder
 from foveate.evaluate.run.records import reply_from_row, reply_to_row
 from foveate.evaluate.run.rescoring import rescore
+from foveate.evaluate.run.verdict import score_reply
 from foveate.evaluate.runner import GaveUpError, Runner, begin
 from foveate.evaluate.styles import STYLES, default_style, get_style
 from foveate.evaluate.tasks import registry
@@ -103,6 +105,15 @@ def test_half_a_line_of_a_killed_run_is_asked_again(tmp_path):
     assert 1 < len(model.asked) < 5 and (tmp_path / SAMPLES).read_bytes() == whole
 
 
+def test_looking_at_a_run_leaves_half_a_line_to_the_process_that_writes_it(tmp_path):
+    asked(Adder(), plan(), tmp_path)
+    half = (tmp_path / SAMPLES).read_bytes()[:-10]
+    (tmp_path / SAMPLES).write_bytes(half)
+    assert len(RunFolder.open(tmp_path).samples) == 7 and (tmp_path / SAMPLES).read_bytes() == half
+    RunFolder.open(tmp_path, to_go_on=True)
+    assert (tmp_path / SAMPLES).read_bytes() == half[: half.rfind(b"\n") + 1]
+
+
 def test_a_reply_with_line_separators_is_one_line(tmp_path):
     class Odd(Adder):
         async def complete(self, messages, parameters):
@@ -139,6 +150,35 @@ def test_a_stopped_process_and_its_resumption_leave_the_file_of_one_that_ran_thr
 
 
 # -- going on ------------------------------------------------------------------------------------------------
+
+
+def test_data_that_was_repaired_since_is_asked_and_its_failure_forgotten(tmp_path, monkeypatch):
+    broken = Sums.items
+
+    def repaired(self):
+        for item in broken(self):
+            same = item.id != "row-3"
+            yield item if same else replace(next(iter(Sums(count=1).items())), id="sum-3", target=1)
+
+    asked(Adder(), plan(), tmp_path)
+    monkeypatch.setattr(Sums, "items", repaired)
+    folder = asked(Adder(), plan(), tmp_path, resume=True)
+    assert [row["item"] for row in rows(tmp_path / FAILURES)] == ["sum-5"]
+    assert ("sums", "baseline", "sum-3") in folder.samples
+    (part,) = json.loads((tmp_path / RUN).read_text())["parts"]
+    assert (part["asked"], part["broken"]) == (10, 0)
+
+
+def test_what_is_wrong_with_a_row_is_told_as_it_is_now(tmp_path, monkeypatch):
+    asked(Adder(), plan(), tmp_path)
+    before = Sums.items
+    monkeypatch.setattr(
+        Sums,
+        "items",
+        lambda self: (replace(i, reason="new") if isinstance(i, BrokenItem) else i for i in before(self)),
+    )
+    asked(Adder(), plan(), tmp_path, resume=True)
+    assert [row["message"] for row in rows(tmp_path / FAILURES) if row["kind"] == "data"] == ["new"]
 
 
 def test_another_run_is_not_gone_on_with(tmp_path):
@@ -265,6 +305,12 @@ def test_a_conversation_goes_on_with_the_models_own_words(tmp_path):
     assert all(row["score"]["outcome"] == "correct" for row in folder.samples.values())
 
 
+def test_a_conversation_without_an_end_is_told_as_the_tasks_mistake(tmp_path, monkeypatch):
+    monkeypatch.setattr(Dialogue, "next_turn", lambda self, item, replies: user("Sure?"))
+    with pytest.raises(EvaluationError, match="'dialogue' does not end the conversation of 'sum-"):
+        asked(Adder(), plan("dialogue"), tmp_path)
+
+
 def test_a_style_adds_what_it_says_and_leaves_the_item_alone():
     item = Item(id="1", messages=(user("What?"),), target=0, cluster="1", form="word")
     assert STYLES["plain"].apply(item) == STYLES["nano"].apply(item) == list(item.messages)
@@ -330,6 +376,17 @@ def test_the_cache_keeps_a_reply_whole_and_says_where_it_lies(tmp_path, monkeypa
     (tmp_path / "broken" / cache.path.name).write_bytes(b"no database" * 500)
     with pytest.raises(EvaluationError, match=r"cannot be used.*--no-cache"):
         AnswersCache(tmp_path / "broken")
+
+
+# -- scores --------------------------------------------------------------------------------------------------
+
+
+def test_a_reply_that_a_filter_stopped_is_a_refusal_and_half_of_one_is_scored_as_it_is():
+    task, item = Sums(), next(iter(Sums().items()))
+    stopped = Reply(text=" ", finish_reason="content_filter")
+    assert score_reply(task, item, stopped).outcome == "refused"
+    assert score_reply(task, item, replace(stopped, text="1")).outcome == "correct"
+    assert score_reply(task, item, Reply(text="")).outcome == "unparsed"
 
 
 # -- scoring again -------------------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ from foveate.evaluate.contract import (
 )
 from foveate.evaluate.planning import Part, RunPlan, make_parts
 from foveate.evaluate.provenance import commit, versions
-from foveate.evaluate.run.folder import RUN, RunFolder
+from foveate.evaluate.run.folder import RUN, Place, RunFolder
 from foveate.evaluate.run.records import messages_digest
+from foveate.evaluate.run.verdict import score_reply
 
 T = TypeVar("T")
 Progress = Callable[[int], None]
@@ -84,7 +85,7 @@ def begin(
         "machine": dict(machine),
     }
     if resume and (path / RUN).is_file():
-        folder = RunFolder.open(path)
+        folder = RunFolder.open(path, to_go_on=True)
         folder.resumes(run)
         return folder, parts
     return RunFolder.create(path, run), parts
@@ -123,6 +124,7 @@ class Runner:
             EvaluationError: the folder's replies were to other questions than these items ask now.
         """
         self._check_kept()
+        self.folder.keep_asked(self._places(), [part.describe() for part in self.parts])
         self._note_broken()
         self._state.done = len(self.folder.samples)
         self._progress(self._state.done)
@@ -134,9 +136,11 @@ class Runner:
         except ExceptionGroup as several:  # the first tells what happened; the others followed from it
             raise several.exceptions[0] from several
         finally:
-            self.folder.put_in_order(
-                (part.name, part.variant.name, item) for part in self.parts for item in part.order
-            )
+            self.folder.put_in_order(self._places())
+
+    def _places(self) -> Iterator[Place]:
+        """Of all that is asked now, broken rows among them, in order."""
+        return ((part.name, part.variant.name, item) for part in self.parts for item in part.order)
 
     def _check_kept(self) -> None:
         """Replies of an earlier session answer the questions that the items ask now."""
@@ -171,7 +175,9 @@ class Runner:
                 self.folder.fail(*place, item.id, kind=failure.kind, message=str(failure))
                 self._count_failure(failure)
             else:
-                self.folder.add(*place, item, reply, part.task.score(item, reply), from_cache=from_cache)
+                self.folder.add(
+                    *place, item, reply, score_reply(part.task, item, reply), from_cache=from_cache
+                )
                 self._state.failed_in_a_row = 0
             self._state.done += 1
             self._progress(self._state.done)
@@ -201,7 +207,11 @@ class Runner:
             if following is None:
                 return replace(replies[-1], earlier=tuple(replies[:-1])), all_from_cache
             messages += [assistant(reply.text), *await self._opened([following], part)]
-        raise AssertionError(f"the task {part.name} does not end the conversation of {item.id}")
+        raise EvaluationError(
+            f"The task {part.name!r} does not end the conversation of {item.id!r}",
+            why=f"its next_turn still has something to say after {MOST_TURNS} replies",
+            fix="next_turn must give None in the end.",
+        )
 
     async def _opened(self, messages: Sequence[Message], part: Part) -> list[Message]:
         """The messages with every picture opened once and changed as the variant asks."""

@@ -66,8 +66,11 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
-        """A run that was begun.
+    def open(cls, path: Path, *, to_go_on: bool = False) -> RunFolder:
+        """A run that was begun. Its files are read and left as they are, for another process may be at work on them.
+
+        Args:
+            to_go_on: cuts off half a line that a killed run left at a file's end, so that lines can follow.
 
         Raises:
             EvaluationError: there is none, or its files cannot be read.
@@ -85,11 +88,11 @@ class RunFolder:
                     f"{path / RUN} has the format {run['format']}", why=f"{FORMAT} is read here"
                 )
             folder = cls(path, run)
-            folder.samples = {_place(row): row for row in _lines(path / SAMPLES)}
+            folder.samples = {_place(row): row for row in _lines(path / SAMPLES, cut=to_go_on)}
             # An item that was answered later is in both files while the run is not over.
-            failed = {_place(row): row for row in _lines(path / FAILURES)}
+            failed = {_place(row): row for row in _lines(path / FAILURES, cut=to_go_on)}
             folder.failures = {place: row for place, row in failed.items() if place not in folder.samples}
-            folder.timings = {_place(row): row for row in _lines(path / TIMINGS)}
+            folder.timings = {_place(row): row for row in _lines(path / TIMINGS, cut=to_go_on)}
         except (KeyError, TypeError, ValueError) as error:
             raise EvaluationError(
                 f"The run in {path} cannot be read", why=repr(error), fix="Begin it again elsewhere."
@@ -112,10 +115,11 @@ class RunFolder:
                 why=parts,
                 fix="Ask for the same to go on with it, or name another --output.",
             )
-        for commit in run["commits"]:
-            if commit not in self.run["commits"]:
-                self.run["commits"].append(commit)
-                self.save_run()
+        new = [commit for commit in run["commits"] if commit not in self.run["commits"]]
+        if new or self.run["left_out"] != run["left_out"]:
+            self.run["commits"] += new
+            self.run["left_out"] = run["left_out"]
+            self.save_run()
 
     def save_run(self) -> None:
         """Writes run.json."""
@@ -151,6 +155,23 @@ class RunFolder:
         row = {"task": task, "variant": variant, "item": item, "kind": kind, "message": message}
         _append(self.path / FAILURES, row)
         self.failures[_place(row)] = row
+
+    def keep_asked(self, places: Iterable[Place], parts: list[Row]) -> None:
+        """Forgets failures of what is not asked any more, and what was wrong with the data then: rows may have been
+        repaired since. Notes in run.json the counts of what is asked now.
+
+        Args:
+            places: all that is asked now.
+            parts: counts of each task and variant, as `Part.describe` gives them.
+        """
+        asked = set(places)
+        self.failures = {
+            place: row for place, row in self.failures.items() if place in asked and row["kind"] != "data"
+        }
+        self.timings = {place: row for place, row in self.timings.items() if place in asked}
+        if self.run.get("parts") != parts:
+            self.run["parts"] = parts
+            self.save_run()
 
     def put_in_order(self, places: Iterable[Place]) -> None:
         """Rewrites the files in this order, each whole or not at all."""
@@ -200,14 +221,14 @@ def _append(path: Path, row: Row) -> None:
         out.write(_line(row))
 
 
-def _lines(path: Path) -> list[Row]:
-    """Rows of a file of lines; none where there is no file. Half a line that a killed run left at the end is cut off,
-    and what it told is asked again."""
+def _lines(path: Path, *, cut: bool) -> list[Row]:
+    """Rows of a file of lines; none where there is no file. Half a line at the end is no row: it is being written, or
+    a killed run left it, and what it told is asked again. `cut` takes it out of the file."""
     if not path.is_file():
         return []
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
+    if cut and len(whole) < len(data):
         path.write_bytes(whole)
     # Bytes, not text: characters such as U+2028 in a reply would end lines of text.
     return [json.loads(line) for line in whole.splitlines()]

@@ -11,6 +11,7 @@ from foveate.evaluate.contract import EvaluationError
 from foveate.evaluate.run.folder import Place, RunFolder
 from foveate.evaluate.run.rebuild import items_of, task_of
 from foveate.evaluate.run.records import Row, messages_digest, plain, reply_from_row, score_to_row
+from foveate.evaluate.run.verdict import score_reply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ def rescore(folder: RunFolder) -> Rescored:
                     "cluster": item.cluster,
                     "tags": list(item.tags),
                     "target": item.target,
-                    "score": score_to_row(task.score(item, reply_from_row(row["reply"]))),
+                    "score": score_to_row(score_reply(task, item, reply_from_row(row["reply"]))),
                 }
             )
             if now != row:
