@@ -18,6 +18,8 @@ from foveate.evaluate.contract import EvaluationError
 
 # Statuses that pass: time-outs, too many requests, and a server or its proxy in trouble (529: overloaded).
 PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+# What a choice ends with where the server failed in the middle of it: what it said until then is no answer.
+FAILED_REASONS = frozenset({"error", "abort"})
 _SHORT = 300
 
 
@@ -44,7 +46,7 @@ def transport_error(error: httpx2.HTTPError) -> EndpointError:
 
 
 def read_reply(response: httpx2.Response) -> dict[str, Any]:
-    """The reply's JSON, which has a first choice with a message.
+    """The reply's JSON, which has a first choice with a message that the server did not fail on.
 
     Raises:
         EndpointError: it is none.
@@ -60,7 +62,7 @@ def read_reply(response: httpx2.Response) -> dict[str, Any]:
     if text.lstrip()[:1] == "<":
         raise EndpointError("HTML", f"a page instead of JSON: {_title(text)}")
     try:
-        data = json.loads(text)
+        data = _parsed(text)
     except ValueError as error:
         end = text[-80:]
         raise EndpointError("broken JSON", f"{error}; it ends in {end!r}", passing=True) from error
@@ -69,7 +71,12 @@ def read_reply(response: httpx2.Response) -> dict[str, Any]:
     choices = data.get("choices") if isinstance(data, dict) else None
     if not (isinstance(choices, list) and choices):
         raise EndpointError("empty choices", f"the reply has no choices: {text}", passing=True)
-    if not (isinstance(choices[0], dict) and isinstance(choices[0].get("message"), dict)):
+    choice = choices[0]
+    # Routers send a provider's failure in the choice, with status 200 and half an answer or none.
+    if isinstance(choice, dict) and (choice.get("error") or choice.get("finish_reason") in FAILED_REASONS):
+        why = _error_message(choice) if choice.get("error") else f"it ended by {choice['finish_reason']!r}"
+        raise EndpointError("error in the reply", why, passing=True)
+    if not (isinstance(choice, dict) and isinstance(choice.get("message"), dict)):
         raise EndpointError("broken JSON", f"the first choice has no message: {text}")
     return data
 
@@ -95,9 +102,21 @@ def _said(response: httpx2.Response) -> str:
     if text[:1] == "<":
         return f"a page: {_title(text)}"
     try:
-        return _error_message(json.loads(text))
+        return _error_message(_parsed(text))
     except ValueError:
         return text or "without a word"
+
+
+def _parsed(text: str) -> Any:
+    """JSON, which may not be nested so deeply that Python cannot read it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def _error_message(data: Any) -> str:
