@@ -83,6 +83,49 @@ def test_labels_alone_and_digits():
     assert read_choice("I think so", [*"ABCDEFGHI"]) is None
 
 
+NINE = dict.fromkeys("ABCDEFGHI", "")
+RIDERS = {"A": "a woman", "B": "a man riding a horse"}
+PETS = {"A": "cat", "B": "dog", "C": "fish"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "options", "expected"),
+    [
+        # words that look like labels
+        ("Answer: A man is riding a horse.", RIDERS, None),
+        ("Answer: A man riding a horse.", RIDERS, "B"),
+        ("Final answer: I cannot tell", NINE, None),
+        ("Answer: I think it is B.", NINE, None),
+        ("The answer is I.", NINE, "I"),
+        ("B. I think so.", NINE, "B"),
+        ("2.5", ("1", "2", "5"), None),
+        # taken back
+        ("(A) is incorrect, so it must be (B).", PETS, None),
+        ("A) is not correct.", PETS, None),
+        ("A isn't right", PETS, None),
+        ("A: no. B: yes.", PETS, None),
+        ("A. No, B.", PETS, None),
+        ("Answer: A. Actually B.", PETS, None),
+        ("Answer: A. B is the correct answer", PETS, None),
+        ("The answer is A.\nB", PETS, None),
+        # a list of the options
+        ("A. cat\nB. dog\nC. fish", PETS, None),
+        ("(A) cat (B) dog (C) fish", PETS, None),
+        ("A. cat\nB. dog\nC. fish\nAnswer: B", PETS, "B"),
+        ("A. cat\nB. dog\nC. fish\n\nC", PETS, "C"),
+        # reasons take nothing back
+        ("B. A is incorrect because it is a cat.", PETS, "B"),
+        ("B. (A) is incorrect.", PETS, "B"),
+        ("The answer is B dog", PETS, "B"),
+        ("Answer: B - dog", PETS, "B"),
+        ("A. The cat is not a dog.", PETS, "A"),
+        ("A. No.", {"A": "No", "B": "Yes"}, "A"),
+    ],
+)
+def test_a_label_is_read_only_where_it_is_the_answer(reply, options, expected):
+    assert read_choice(reply, options) == expected
+
+
 def test_an_option_text_that_two_options_share_chooses_neither():
     assert read_choice("star", {"A": "star", "B": "star"}) is None
 
@@ -105,6 +148,14 @@ def test_an_option_text_that_two_options_share_chooses_neither():
         ("yes or no", None),
         ("Yes/No", None),
         ("No, wait, yes.", None),
+        ("Yes, but no.", None),
+        ("Yes, but there is no dog.", "yes"),
+        ("The answer is yes. No, the answer is no", None),
+        ("Let me answer the question. The answer is yes.", "yes"),
+        ("No, I cannot see the image.", None),
+        ("No, it is not possible to tell", None),
+        ("No, I cannot answer the question.", None),
+        ("I cannot be sure, but the answer is no.", "no"),
         ("Yes. The answer is no.", None),
         ("There is no cat.", None),
         ("No cats are visible.", None),
@@ -284,7 +335,23 @@ def test_number_words_come_back(value):
         ("<think>hm", None),
         ("", None),
         ("I cannot read the picture.", None),
+        ("I'm sorry, it is blurred. Final answer: 8", "8"),
+        ("Final answer: I cannot tell", None),
     ],
 )
 def test_short_answers(reply, expected):
     assert parsing.read_short(reply) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "choices", "expected"),
+    [
+        ("Yes, it is", ("no", "yes"), "yes"),
+        ("There are three.", ("1", "2", "3"), "3"),
+        ("The answer is A because a dog is near I.", ("A", "B", "I"), "A"),
+        ("It is red", ("red", "blue"), "red"),
+        ("Two words", (), "Two words"),
+    ],
+)
+def test_answers_are_read_by_the_kind_of_their_choices(reply, choices, expected):
+    assert parsing.read_answer(reply, choices) == expected

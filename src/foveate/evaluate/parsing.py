@@ -11,25 +11,27 @@ What all readers share: reasoning in `<think>...</think>` is not the answer; "fi
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from foveate.evaluate.contract import Score
 from foveate.evaluate.numerals import one_number
+from foveate.evaluate.reply_text import answer_text, claims_in, finals, is_refusal
+
+__all__ = [
+    "answer_text",
+    "is_refusal",
+    "read_answer",
+    "read_choice",
+    "read_number",
+    "read_short",
+    "read_word",
+    "read_yes_no",
+    "verdict",
+]
 
 T = TypeVar("T")
 
-_ENCLOSED = (
-    re.compile(r"\\boxed\s*\{([^{}]*)\}"),
-    re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL),
-    re.compile(r"^\s*####\s*(.+)$", re.MULTILINE),
-)
-_FINAL = re.compile(r"\bfinal answer\b(?:\s+is)?\s*[:=]?\s*", re.IGNORECASE)
-_CLAIM = re.compile(
-    r"\b(?:answer|correct (?:option|choice)|right (?:option|choice))\b(?:\s+(?:is|would be|must be))?\s*[:=]?\s*",
-    re.IGNORECASE,
-)
 _LEAD = re.compile(
     r"^(?:(?:(?:it|this|that|there)(?: is|'s| are)|they are|i see|the|an?)\s+)+", re.IGNORECASE
 )
@@ -39,39 +41,6 @@ _NEGATION = re.compile(
 )
 _CAN = re.compile(r"\bcan\b(?!')", re.IGNORECASE)
 _HEDGE = re.compile(r"\b(?:or|either|maybe|perhaps|possibly)\b", re.IGNORECASE)
-_UNABLE = r"\b(?:can't|cannot|can not|could not|couldn't|unable to|not able to|won't|not allowed to)\s+(?:\w+\s+){0,2}?"
-_REFUSALS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"{_UNABLE}(?:access|tell|say|determine|answer|help|assist|process|identify|provide|analy[sz]e|read"
-        r"|make out|be sure|discuss|comply|do that|know|be determined|be answered)\b",
-        # "I cannot see any dogs" may well be meant as an answer.
-        rf"{_UNABLE}(?:see|view|look at|open)\s+(?:\w+\s+){{0,2}}?(?:image|picture|photo|video|it|them|that)s?\b",
-        r"\bi (?:do not|don't|really don't) (?:know|see (?:an|any) (?:image|picture))\b",
-        r"\bas an ai\b",
-        r"\bno (?:image|picture|video) (?:was |is |has been )?(?:provided|attached|given|shown|uploaded)\b",
-        r"\b(?:it is |it's )?(?:not possible|impossible) to (?:tell|say|determine|know|answer)\b",
-        r"\bi(?:'m| am) (?:sorry|not sure|unsure|not certain)\b",
-        r"\bi (?:must|have to) (?:decline|refuse)\b",
-    )
-)
-
-
-def answer_text(text: str) -> str:
-    """The reply without reasoning, mark-up and typographic variants. Empty where reasoning was never closed."""
-    text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
-    if "</think>" in text:
-        text = text.rsplit("</think>", 1)[1]
-    elif "<think>" in text:
-        return ""
-    text = re.sub(r"\\(?:text|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1", text)
-    return re.sub(r"\*+|`+|\$", "", text).strip()
-
-
-def is_refusal(text: str) -> bool:
-    """Whether the reply says that it will not or cannot answer ("I cannot see the image", "I don't know")."""
-    plain = answer_text(text)
-    return any(pattern.search(plain) for pattern in _REFUSALS)
 
 
 def read_choice(text: str, options: Mapping[str, str] | Sequence[str]) -> str | None:
@@ -79,39 +48,42 @@ def read_choice(text: str, options: Mapping[str, str] | Sequence[str]) -> str | 
 
     Read are: a label alone ("B", "(b)", "B."), one that opens the reply ("B. a star", "B) because ..."), one in an
     answer's claim ("the answer is B"), one alone on the last line, and an option's exact text. A label in running text
-    is not read ("A star is near I"). A label with another option's text, two labels, or "A or B" give None.
+    is not read ("A star is near I", "Answer: I think so"). A label with another option's text, two labels, "A or B",
+    a label that is taken back ("A. Actually B", "(A) is wrong") and a list of the options give None.
 
     Args:
         options: texts by label, or labels alone.
     """
     texts = dict(options) if isinstance(options, Mapping) else dict.fromkeys(options, "")
     plain = answer_text(text)
-    claims = _claims(plain)
+    claims = claims_in(plain)
     opening = _opening_label(plain, texts, claimed=False)
+    lines = [_whole_label(line, texts) for line in plain.splitlines() if line.strip()]
+    last, alone = (lines[-1] if len(lines) > 1 else None), [label for label in lines if label]
     if claims:
         readings = {reading for claim in claims if (reading := _one_choice(claim, texts, claimed=True))}
-        if opening is not None and not _has_final(plain):
+        if opening is not None and not finals(plain):
             readings.add(opening)
+        if not finals(plain) and last:
+            readings.add(last)
         return readings.pop() if len(readings) == 1 else None
     found = _one_choice(plain, texts, claimed=False)
-    lines = [line for line in plain.splitlines() if line.strip()]
-    if len(lines) > 1:
-        last = _whole_label(lines[-1], texts)
-        if found is None or (last is not None and last != found):
-            return last if found is None else None
-    return found
+    if found is None:
+        return last if last and len(set(alone)) == 1 else None
+    return found if last in (None, found) else None
 
 
 def read_yes_no(text: str) -> str | None:
     """ "yes" or "no" where the reply opens with one, or claims it as its answer.
 
-    "There is no cat" is not read: what it answers depends on the question. "Yes. No." gives None.
+    "There is no cat" is not read: what it answers depends on the question. "Yes. No." gives None, and so does "No, I
+    cannot see the image", which refuses.
     """
     plain = answer_text(text)
-    claims = _claims(plain)
-    readings = {r for each in (claims or [plain]) if (r := _opening_yes_no(each))}
-    if claims and not _has_final(plain) and (opening := _opening_yes_no(plain)):
-        readings.add(opening)
+    # A claim that is taken back adds both words, so no other claim makes up for it.
+    readings = {reading for each in claims_in(plain) for reading in _opening_yes_no(each)}
+    if not finals(plain) and not is_refusal(plain):
+        readings |= _opening_yes_no(plain)
     return readings.pop() if len(readings) == 1 else None
 
 
@@ -150,16 +122,17 @@ def read_word(text: str, allowed: Mapping[str, str] | Sequence[str]) -> str | No
 
 
 def read_short(text: str) -> str | None:
-    """A free answer: what is claimed as the answer, else the whole reply; None where it is empty or refuses."""
+    """A free answer: what is claimed as the final one, else the whole reply; None where it is empty or refuses."""
     plain = answer_text(text)
-    claims = {claim.strip(" \t\n.,;:\"'") for claim in _finals(plain)}
-    if len(claims) > 1 or is_refusal(plain):
-        return None
-    return (claims.pop() if claims else plain.strip()) or None
+    claims = {claim.strip(" \t\n.,;:\"'") for claim in finals(plain)}
+    if claims:
+        claim = claims.pop()
+        return None if claims or is_refusal(claim) else claim or None
+    return None if is_refusal(plain) else plain or None
 
 
 def read_answer(text: str, choices: Sequence[str]) -> str | None:
-    """The one of `choices` that the reply gives, read by their kind: yes or no, numbers, words; free without any."""
+    """The one of `choices` that the reply gives, read by kind: yes or no, numbers, letters, words; else free text."""
     if not choices:
         return read_short(text)
     if set(choices) == {"yes", "no"}:
@@ -167,6 +140,8 @@ def read_answer(text: str, choices: Sequence[str]) -> str | None:
     if all(choice.isdigit() for choice in choices):
         number = read_number(text)
         return None if number is None else f"{number:g}"
+    if all(len(choice) == 1 for choice in choices):
+        return read_choice(text, choices)
     return read_word(text, choices)
 
 
@@ -190,34 +165,14 @@ def _bare(text: str) -> str:
     return _LEAD.sub("", text)
 
 
-def _after(marker: re.Pattern[str], plain: str) -> list[str]:
-    """What follows each occurrence of the marker, up to the next one or the end of the line."""
-    found = list(marker.finditer(plain))
-    ends = [each.start() for each in found[1:]] + [len(plain)] * bool(found)
-    parts = (plain[each.end() : end].split("\n")[0] for each, end in zip(found, ends, strict=True))
-    return [part for part in parts if re.search(r"\w", part)]
-
-
-def _finals(plain: str) -> list[str]:
-    return [found for pattern in _ENCLOSED for found in pattern.findall(plain)] + _after(_FINAL, plain)
-
-
-def _has_final(plain: str) -> bool:
-    return bool(_finals(plain))
-
-
-def _claims(plain: str) -> list[str]:
-    """What is claimed as the answer, strongest kind only; empty where nothing is."""
-    return _finals(plain) or _after(_CLAIM, plain)
-
-
 def _agreed(text: str, read: Callable[[str], T | None]) -> T | None:
     plain = answer_text(text)
-    claims = _claims(plain)
-    if not claims and is_refusal(plain):
+    claims = claims_in(plain)
+    refused = is_refusal(plain)
+    if not claims and refused:
         return None
     readings = {reading for part in (claims or [plain]) if (reading := read(part)) is not None}
-    if not readings and claims and not _has_final(plain):
+    if not readings and claims and not refused and not finals(plain):
         return read(plain)
     return readings.pop() if len(readings) == 1 else None
 
@@ -237,20 +192,62 @@ def _whole_label(line: str, texts: Mapping[str, str]) -> str | None:
 
 
 def _opening_label(part: str, texts: Mapping[str, str], *, claimed: bool) -> str | None:
-    """The label that opens `part`; in a claim a bare one will do, elsewhere it needs a bracket or punctuation."""
+    """The label that opens `part` and is not taken back in what follows it.
+
+    Bare labels need punctuation or the end after them; in a claim a reason or their own option's text will do too,
+    but no other word: "A man is riding" and "I think so" open with words, not with labels.
+    """
     part = re.sub(r"^\s*(?:option|choice)\s+", "", part, flags=re.IGNORECASE).strip()
     labels = _any_label(texts)
     found = re.match(rf"[(\[\"']({labels})[)\]\"']|({labels})(?=[).:,;]|\s*$|\s*\n)", part)
     if found is None and claimed:
-        found = re.match(rf"({labels})(\b)(?!')", part)
+        found = re.match(
+            rf"({labels})(?=[!?\]\"]|\s+(?:[-\u2013\u2014(=]|(?:because|since|given|as)\b))", part
+        )
+        if found is None and (own := re.match(rf"({labels})\s+", part)):
+            found = own if _begins_with(part[own.end() :], texts[own[1]]) else None
     if found is None:
         return None
-    after = part[found.end() :]
-    if re.match(rf"\W*(?:\b(?:or|and)\b|/|&|,)?\W*\(?(?:{labels})(?:[).:,;\s]|$)", after) and re.match(
-        r"\W*(?:\b(?:or|and)\b|[/&,])", after
-    ):
-        return None
-    return _label(found[1] or found[2] or found[0], texts)
+    label = next(group for group in found.groups() if group)
+    return None if _taken_back(part[found.end() :], label, texts) else label
+
+
+def _begins_with(said: str, words: str) -> bool:
+    """Whether `said` opens with an option's text, as whole words."""
+    words = _bare(words)
+    return bool(words) and re.match(rf"\W*{re.escape(words)}(?!\w)", said.casefold()) is not None
+
+
+_REJECTED = re.compile(
+    r"[)\]\"'\s]*(?:(?:[.:,?=-]\s*)?(?:is|are|was|can|could|would|must|should|does|do|seems)(?:\s+\w+ly)?\s*"
+    r"(?:not|n't|wrong|incorrect|false)\b|cannot\b|can't\b|won't\b"
+    r"|[.:,?!=-]\s*(?:no|wrong|incorrect|false|not (?:correct|right|it|this|that))\s*(?:[.,;!\n]|$))",
+    re.IGNORECASE,
+)
+_TURN = (
+    r"(?:(?i:actually|wait|no|or|and|rather|but|so|then|hence|maybe|instead|it is|it's|it must be)\b[\s,:]*)*"
+)
+_SETTLED = r"\s+(?i:is|must be|would be)\s+(?i:the )?(?i:correct|right|answer|best)\b"
+
+
+def _taken_back(after: str, label: str, texts: Mapping[str, str]) -> bool:
+    """Whether what follows the label rejects it, names another as the answer, or goes on with a list of options."""
+    if not _begins_with(after, texts[label]) and _REJECTED.match(after):
+        return True
+    labels = _any_label(texts)
+    if re.match(rf"\W*(?:\b(?:or|and)\b|[/&,])\W*(?:{labels})(?:[).:,;\s]|$)", after):
+        return True
+    opens = rf"(?:[.,;:!?)\n]|(?<=\s)[-\u2013\u2014])\s*{_TURN}[(\[]?({labels})(?=[)\].:,;!?]|\s*$|\s*\n|{_SETTLED})"
+    listed = rf"[(\[]({labels})[)\]]|(?<!\w)({labels})[).:]"
+    for pattern in (opens, listed):
+        for found in re.finditer(pattern, after):
+            other = next(group for group in found.groups() if group)
+            rest = after[found.end() :]
+            if other == label or _REJECTED.match(rest):
+                continue
+            if pattern is opens or _begins_with(rest, texts[other]):
+                return True
+    return False
 
 
 def _one_choice(part: str, texts: Mapping[str, str], *, claimed: bool) -> str | None:
@@ -273,19 +270,22 @@ def _one_choice(part: str, texts: Mapping[str, str], *, claimed: bool) -> str | 
     return label if others is None or label in others else None
 
 
-def _opening_yes_no(part: str) -> str | None:
+def _opening_yes_no(part: str) -> set[str]:
+    """The word that opens `part`; both where the other takes it back."""
     found = re.match(
         r"\W*(yes|no)\b(?=\s*$|\s*[^\w\s]|\s*\n|\s+(?:it|there|they|he|she|the|this|that|these|those|i|we)\b)",
         part,
         re.IGNORECASE,
     )
     if found is None:
-        return None
+        return set()
     reading = found[1].casefold()
     other = {"yes": "no", "no": "yes"}[reading]
     # The opposite as a sentence or clause of its own takes it back; "yes, there is no cat" does not.
     if re.search(
-        rf"(?:[.!?\n,;/-]|\b(?:or|and|wait|actually))\s*{other}\b(?=\s*$|\s*[^\w\s])", part, re.IGNORECASE
+        rf"(?:[.!?\n,;/-]|\b(?:or|and|but|however|wait|actually))\s*{other}\b(?=\s*$|\s*[^\w\s])",
+        part,
+        re.IGNORECASE,
     ):
-        return None
-    return reading
+        return {reading, other}
+    return {reading}

@@ -18,7 +18,6 @@ from foveate.evaluate.embedded import scene_picture
 from foveate.evaluate.nano import outcome
 from foveate.evaluate.overlap import intersection_over_union
 from foveate.world import FAMILIES, Question, Scene, sample_scene
-from foveate.world.asking import YES_NO
 from foveate.world.questions import ask
 
 FIRST = 3_000_000  # of this task's stretch of the test split
@@ -107,7 +106,9 @@ class World:
             return Score.correct_if(True, text)
         if question.choices:
             # A number that is no option was read all the same: it is wrong, not unreadable.
-            return parsing.verdict(text, _read(question, text), lambda found: found == question.answer)
+            return parsing.verdict(
+                text, parsing.read_answer(text, question.choices), lambda found: found == question.answer
+            )
         answer = None if parsing.is_refusal(text) else parsing.answer_text(text) or None
         return parsing.verdict(text, answer, lambda found: outcome(question, found) == "right")
 
@@ -125,18 +126,6 @@ def _form(question: Question) -> AnswerForm:
     if question.choices and all(choice.isdigit() for choice in question.choices):
         return "number"
     return "word" if question.choices else "free"
-
-
-def _read(question: Question, text: str) -> str | None:
-    """The answer in the reply, by the kind of answers that the question has."""
-    if question.choices == YES_NO:
-        return parsing.read_yes_no(text)
-    if all(choice.isdigit() for choice in question.choices):
-        number = parsing.read_number(text)
-        return None if number is None else f"{number:g}"
-    if all(len(choice) == 1 for choice in question.choices):  # letters of markers
-        return parsing.read_choice(text, question.choices)
-    return parsing.read_word(text, question.choices)
 
 
 def _question(item: Item) -> Question:

@@ -1,0 +1,74 @@
+"""What a reply says about itself: its text without reasoning, what it claims as its answer, and whether it refuses.
+
+Knows no answers: `parsing` reads those. Pure functions of the reply.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_ENCLOSED = (
+    re.compile(r"\\boxed\s*\{([^{}]*)\}"),
+    re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL),
+    re.compile(r"^\s*####\s*(.+)$", re.MULTILINE),
+)
+_FINAL = re.compile(r"\bfinal answer\b(?:\s+is)?\s*[:=]?\s*", re.IGNORECASE)
+_CLAIM = re.compile(
+    r"\b(?:answer|correct (?:option|choice)|right (?:option|choice))\b(?:\s+(?:is|would be|must be))?\s*[:=]?\s*",
+    re.IGNORECASE,
+)
+_UNABLE = r"\b(?:can't|cannot|can not|could not|couldn't|unable to|not able to|won't|not allowed to)\s+(?:\w+\s+){0,2}?"
+_REFUSALS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"{_UNABLE}(?:access|tell|say|determine|answer|help|assist|process|identify|provide|analy[sz]e|read"
+        r"|make out|be sure|discuss|comply|do that|know|be determined|be answered)\b",
+        # "I cannot see any dogs" may well be meant as an answer.
+        rf"{_UNABLE}(?:see|view|look at|open)\s+(?:\w+\s+){{0,2}}?(?:image|picture|photo|video|it|them|that)s?\b",
+        r"\bi (?:do not|don't|really don't) (?:know|see (?:an|any) (?:image|picture))\b",
+        r"\bas an ai\b",
+        r"\bno (?:image|picture|video) (?:was |is |has been )?(?:provided|attached|given|shown|uploaded)\b",
+        r"\b(?:it is |it's )?(?:not possible|impossible) to (?:tell|say|determine|know|answer)\b",
+        r"\bi(?:'m| am) (?:sorry|not sure|unsure|not certain)\b",
+        r"\bi (?:must|have to) (?:decline|refuse)\b",
+    )
+)
+
+
+def answer_text(text: str) -> str:
+    """The reply without reasoning, mark-up and typographic variants. Empty where reasoning was never closed."""
+    text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
+    if "</think>" in text:
+        text = text.rsplit("</think>", 1)[1]
+    elif "<think>" in text:
+        return ""
+    text = re.sub(r"\\(?:text|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1", text)
+    return re.sub(r"\*+|`+|\$", "", text).strip()
+
+
+def is_refusal(text: str) -> bool:
+    """Whether the reply says that it will not or cannot answer ("I cannot see the image", "I don't know")."""
+    plain = answer_text(text)
+    return any(pattern.search(plain) for pattern in _REFUSALS)
+
+
+# -- claims
+
+
+def _after(marker: re.Pattern[str], plain: str) -> list[str]:
+    """What follows each occurrence of the marker, up to the next one or the end of the line."""
+    found = list(marker.finditer(plain))
+    ends = [each.start() for each in found[1:]] + [len(plain)] * bool(found)
+    parts = (plain[each.end() : end].split("\n")[0] for each, end in zip(found, ends, strict=True))
+    return [part for part in parts if re.search(r"\w", part)]
+
+
+def finals(plain: str) -> list[str]:
+    """What is told to be the final answer, or is enclosed or marked as answers are."""
+    return [found for pattern in _ENCLOSED for found in pattern.findall(plain)] + _after(_FINAL, plain)
+
+
+def claims_in(plain: str) -> list[str]:
+    """What is claimed as the answer, strongest kind only; empty where nothing is."""
+    return finals(plain) or _after(_CLAIM, plain)
