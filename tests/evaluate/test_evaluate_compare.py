@@ -14,7 +14,7 @@ from foveate.evaluate.perturb.variant import BASELINE, Variant
 from foveate.evaluate.run import tables
 from foveate.evaluate.run.compare import arms_of, compare, compare_rows
 from foveate.evaluate.run.compare_report import page
-from foveate.evaluate.run.folder import RunFolder
+from foveate.evaluate.run.folder import RUN, RunFolder
 from foveate.evaluate.statistics import items_needed, mcnemar
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -66,6 +66,27 @@ def test_runs_that_asked_differently_are_refused_unless_asked_for(tmp_path, diff
     result = compare(paths, anyway=True)
     assert any(said in line for line in result["differences"])
     assert "Asked differently" in page(result)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({"codec": "png"}, {"codec": "jpeg:85"}, "pictures sent without loss in one, as jpeg:85 in two"),
+        ({"codec": "jpeg:85"}, {}, "pictures sent as jpeg:85 in one, without loss in two"),
+        ({"extra": {"top_k": 1}}, {"extra": {}}, "fields added to requests: {'top_k': 1} in one, {} in two"),
+        ({"codec": "png", "extra": {}}, {"codec": "webp"}, ""),
+        ({"codec": "png", "extra": {}}, {}, ""),
+    ],
+)
+def test_how_pictures_and_requests_were_sent_is_part_of_what_was_asked(tmp_path, first, second, said):
+    paths = two(tmp_path)
+    for path, facts in zip(paths, (first, second), strict=True):
+        run = json.loads((path / RUN).read_text())
+        run["model"] |= facts
+        (path / RUN).write_text(json.dumps(run))
+    result = compare(paths, anyway=True)
+    assert result["differences"] == ([said] if said else [])
+    assert ("as jpeg:85" in page(result)) == ("jpeg" in str((first, second)))
 
 
 def test_items_that_ask_something_else_under_one_id_are_refused(tmp_path):

@@ -26,6 +26,7 @@ LEVEL = 0.05
 NAMED = 10  # items that are in one run only are counted, and so many of them named
 # Parameters that one compares; all others make two runs ask the same.
 COMPARED_PARAMETERS = ("visual_budget", "reducer")
+_LOSSLESS = ("png", "webp")  # codecs; a model in this process has none and is given the pixels themselves
 Pair = tuple[str, str]  # task and variant
 Answers = Mapping[Pair, Sequence[Row]]  # samples of one run
 
@@ -126,6 +127,7 @@ def _describe(arm: Arm) -> Row:
         "folder": arm.folder.path.resolve().name,
         "model": run["model"],
         "style": style_name(run),
+        "pictures_sent": _pictures_sent(run["model"]),
         "parameters": run["parameters"],
         "commits": run.get("commits", []),
         "answered": len(arm.folder.samples),
@@ -145,6 +147,12 @@ def differently_asked(first: Arm, second: Arm) -> list[str]:
         there, here = a["parameters"][name], b["parameters"].get(name)
         if name not in COMPARED_PARAMETERS and there != here:
             found.append(f"{name} {there!r} in {first.name}, {here!r} in {second.name}")
+    there, here = (_pictures_sent(run["model"]) for run in (a, b))
+    if there != here:
+        found.append(f"pictures sent {there} in {first.name}, {here} in {second.name}")
+    fields, others = (dict(run["model"].get("extra", {})) for run in (a, b))
+    if fields != others:
+        found.append(f"fields added to requests: {fields} in {first.name}, {others} in {second.name}")
     for kind in ("tasks", "variants"):
         mine, theirs = named(a[kind]), named(b[kind])
         found += [
@@ -158,6 +166,12 @@ def differently_asked(first: Arm, second: Arm) -> list[str]:
             found.append(f"item {row['item']} of {row['task']} asks something else in {second.name}")
             break
     return found
+
+
+def _pictures_sent(model: Mapping[str, Any]) -> str:
+    """The codec between a run's pictures and its model; those that change no pixel are one."""
+    codec = model.get("codec")
+    return "without loss" if codec is None or codec in _LOSSLESS else f"as {codec}"
 
 
 def _settings_apart(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:

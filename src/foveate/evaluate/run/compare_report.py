@@ -85,9 +85,17 @@ def _bar(row: Mapping[str, Any]) -> str:
 
 
 def _runs(result: Mapping[str, Any]) -> str:
-    header = ("run", "folder", "style", "answered", "failed", "commits")
+    header = ("run", "folder", "style", "pictures sent", "answered", "failed", "commits")
     rows = [
-        (run["name"], run["folder"], run["style"], run["answered"], run["failed"], ", ".join(run["commits"]))
+        (
+            run["name"],
+            run["folder"],
+            run["style"],
+            run["pictures_sent"],
+            run["answered"],
+            run["failed"],
+            ", ".join(run["commits"]),
+        )
         for run in result["runs"]
     ]
     return f"<footer>{table(header, rows)}</footer>"
