@@ -60,12 +60,14 @@ def test_each_notation_gives_the_same_box(name, text):
         ("json-thousandths", '[{"bbox_2d": [1, 2, 3, 4], "label": "cat"}, {"bbox_2d": [1, 2, 3, 4]}]', ["cat", ""]),
         ("thousandths", "none", []),
         ("thousandths", "There is no red star.", []),
+        ("thousandths", "There are no red stars visible in the image.", []),
+        ("thousandths", "There are no such objects", []),
         ("qwen", "<think>[1, 2</think>None", []),
         ("json-pixels", "[]", []),
     ],
 )  # fmt: skip
 def test_labels_stay_with_their_boxes(name, text, labels):
-    reading = read_boxes(text, name, size=SIZE)
+    reading = read_boxes(text, name, size=SIZE, asked=("red star",))
     assert reading.entries is not None and [label for label, _ in reading.entries] == labels
 
 
@@ -182,3 +184,21 @@ def test_an_unknown_format_names_the_nearest():
 def test_instructions_name_the_scale():
     assert "0 to 1000" in instruction("json-thousandths") and "bbox_2d" in instruction("json-thousandths")
     assert "pixels" in instruction("pixels") and "[[x, y], ...]" in instruction("pixels", polygons=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "nothing"),
+    [
+        ("There are no people or buses.", ("person", "bus"), True),
+        ("There is no salt and pepper shaker", ("salt and pepper shaker",), True),
+        ("There are no people.", ("person", "bus"), False),
+        ("There are no cats.", ("dog",), False),
+        ("There is no cat.", (), False),
+        ("There is no image provided.", ("cat",), False),
+        ("There are no clear boundaries", ("cat",), False),
+    ],
+)
+def test_nothing_is_an_answer_only_about_what_was_asked(text, asked, nothing):
+    for read in (read_boxes, read_polygons):
+        entries = read(text, "thousandths", size=SIZE, asked=asked).entries
+        assert entries == (() if nothing else None)

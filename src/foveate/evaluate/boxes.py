@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from foveate.evaluate.box_formats import FORMATS, BoxFormat, get_format, instruction
+from foveate.evaluate.reply_text import says_nothing
 
 __all__ = [
     "FORMATS",
@@ -64,35 +65,36 @@ class _UnreadableError(Exception):
 # -- reading ----------------------------------------------------------------------------------------------
 
 
-def read_boxes(text: str, name: str, *, size: Size) -> Reading[Box]:
+def read_boxes(text: str, name: str, *, size: Size, asked: Sequence[str] = ()) -> Reading[Box]:
     """Every box of a reply.
 
     Args:
         text: the reply.
         name: of the format, a key of `FORMATS`.
         size: width and height of the picture as the model saw it; matters for pixels only.
+        asked: classes that were asked for; "there is no car" is an answer only where cars were.
 
     Raises:
         EvaluationError: no such format. Never for what the reply says.
     """
     kind = get_format(name)
-    return _read(text, kind, lambda values: _box(values, kind, size), key=kind.key, nested=False)
+    return _read(text, kind, lambda values: _box(values, kind, size), asked, key=kind.key, nested=False)
 
 
-def read_polygons(text: str, name: str, *, size: Size) -> Reading[Polygon]:
+def read_polygons(text: str, name: str, *, size: Size, asked: Sequence[str] = ()) -> Reading[Polygon]:
     """Every polygon of a reply, in `label [[x, y], ...]` or JSON with the key "polygon"; arguments as `read_boxes`."""
     kind = get_format(name)
-    return _read(text, kind, lambda values: _polygon(values, kind, size), key="polygon", nested=True)
+    return _read(text, kind, lambda values: _polygon(values, kind, size), asked, key="polygon", nested=True)
 
 
 def _read(
-    text: str, kind: BoxFormat, shape: Callable[[Any], Shape], *, key: str, nested: bool
+    text: str, kind: BoxFormat, shape: Callable[[Any], Shape], asked: Sequence[str], *, key: str, nested: bool
 ) -> Reading[Shape]:
     # Reasoning is not the answer; where it was never closed there is none.
     stripped = text.rsplit("</think>", 1)[-1].strip() if "</think>" in text else text.strip()
     if "<think>" in stripped:
         stripped = ""
-    if _NOTHING.fullmatch(stripped):
+    if says_nothing(stripped, asked):
         return Reading(entries=())
     try:
         if kind.notation == "json":
@@ -114,7 +116,6 @@ def _read(
     return Reading(entries=None if broken else tuple(entries), broken=tuple(broken))
 
 
-_NOTHING = re.compile(r"(?:none|nothing|\[\s*\]|there (?:is|are) no [a-z -]{1,60})\.?", re.IGNORECASE)
 _NUMBER = r"-?\d{1,9}(?:\.\d{1,20})?"
 _NUMBERS = re.compile(_NUMBER)
 _FLAT = re.compile(rf"\[\s*{_NUMBER}(?:\s*,\s*{_NUMBER})*\s*\]")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _ENCLOSED = (
     re.compile(r"\\boxed\s*\{([^{}]*)\}"),
@@ -51,6 +52,44 @@ def is_refusal(text: str) -> bool:
     """Whether the reply says that it will not or cannot answer ("I cannot see the image", "I don't know")."""
     plain = answer_text(text)
     return any(pattern.search(plain) for pattern in _REFUSALS)
+
+
+_NOTHING = re.compile(r"(?:none|nothing|\[\s*\])\.?", re.IGNORECASE)
+_NONE_OF = re.compile(
+    r"(?:no, )?there (?:is|are) no (.{1,300}?)"
+    r"(?: (?:visible|present|shown|here))?(?: (?:in|on) (?:the|this) (?:image|picture|photo|scene))?\.?",
+    re.IGNORECASE,
+)
+
+
+def says_nothing(text: str, asked: Sequence[str] = ()) -> bool:
+    """Whether the whole reply is "none", "[]" or "there is no X", where X is what was asked for, all of it.
+
+    "There is no image provided" and "there are no clear boundaries" tell nothing about a car.
+
+    Args:
+        asked: names of what was asked for, in the singular.
+    """
+    plain = answer_text(text)
+    if _NOTHING.fullmatch(plain):
+        return True
+    found = _NONE_OF.fullmatch(plain)
+    if found is None or is_refusal(plain):
+        return False
+    said = found[1].casefold()
+    forms = [_forms(name.casefold()) for name in asked]
+    known = set[str]().union(*forms)
+    # A name may have an "and" of its own.
+    absent = {said} if said in known else set(re.split(r"\s*(?:,|\bor\b|\band\b)\s*", said)) - {""}
+    if said in ("object", "objects", "such object", "such objects"):
+        return bool(asked)
+    return bool(forms) and all(absent & each for each in forms) and absent <= known
+
+
+def _forms(name: str) -> set[str]:
+    """The name and its plurals as English makes them, the wrong ones among them: nobody writes those."""
+    plurals = {name + "s", name + "es", re.sub("y$", "ies", name), re.sub("person$", "people", name)}
+    return {name, *plurals, re.sub("man$", "men", name), re.sub("child$", "children", name)}
 
 
 # -- claims

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from foveate.evaluate.boxes import read_boxes, write_boxes
-from foveate.evaluate.coco import Instance, average_precision
+from foveate.evaluate.coco import Instance
 from foveate.evaluate.contract import Item, Reply, Score, Scored, TaskCard
 from foveate.evaluate.overlap import Matching, match
 from foveate.evaluate.tasks.instances import (
     InstanceTask,
-    annotated,
     parse_failure_rate,
     seen_size,
     true_instances,
@@ -53,10 +52,10 @@ class Detection(InstanceTask):
     with_masks = False
 
     def score(self, item: Item, reply: Reply) -> Score:
-        reading = read_boxes(reply.text, reply.box_format, size=seen_size(item, reply))
+        classes = item.target["classes"]
+        reading = read_boxes(reply.text, reply.box_format, size=seen_size(item, reply), asked=classes)
         if reading.entries is None:
             return self.unread(reply, reading.broken)
-        classes = item.target["classes"]
         known = [(self.class_of(label, classes), label, box) for label, box in reading.entries]
         found = [Instance(label=name or label, box=box) for name, label, box in known]
         matching = self._matching(item, found)
@@ -96,7 +95,7 @@ class Detection(InstanceTask):
             for name in counts:
                 counts[name] += each.score.details.get(name, 0)
         return {
-            **average_precision(*annotated(scored)),
+            **self.average_precision(scored),
             "precision": counts["matched"] / max(1, counts["matched"] + counts["extra"]),
             "recall": counts["matched"] / max(1, counts["matched"] + counts["missed"]),
             "parse_failure_rate": parse_failure_rate(scored),

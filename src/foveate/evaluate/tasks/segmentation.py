@@ -8,11 +8,10 @@ from typing import ClassVar, NamedTuple
 
 from foveate.evaluate import masks
 from foveate.evaluate.boxes import Polygon, read_polygons, write_polygons
-from foveate.evaluate.coco import Instance, average_precision
+from foveate.evaluate.coco import Instance
 from foveate.evaluate.contract import Item, Reply, Score, Scored, TaskCard
 from foveate.evaluate.tasks.instances import (
     InstanceTask,
-    annotated,
     parse_failure_rate,
     seen_size,
     true_instances,
@@ -51,10 +50,10 @@ class Segmentation(InstanceTask):
     with_masks = True
 
     def score(self, item: Item, reply: Reply) -> Score:
-        reading = read_polygons(reply.text, reply.box_format, size=seen_size(item, reply))
+        classes = item.target["classes"]
+        reading = read_polygons(reply.text, reply.box_format, size=seen_size(item, reply), asked=classes)
         if reading.entries is None:
             return self.unread(reply, reading.broken)
-        classes = item.target["classes"]
         known = [(self.class_of(label, classes), label, polygon) for label, polygon in reading.entries]
         found = [_instance(name or label, polygon, item) for name, label, polygon in known]
         overlaps = [each.inside / each.union for each in _areas(item, found).values() if each.union]
@@ -96,7 +95,7 @@ class Segmentation(InstanceTask):
         return {
             "mIoU": sum(shares) / max(1, len(shares)),
             "FB-IoU": sum(both) / max(1, len(both)),
-            **average_precision(*annotated(scored), kind="segm"),
+            **self.average_precision(scored, kind="segm"),
             "parse_failure_rate": parse_failure_rate(scored),
         }
 
