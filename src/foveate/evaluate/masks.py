@@ -15,6 +15,10 @@ from pycocotools import mask as coco_mask
 from foveate.evaluate.boxes import Polygon, Size
 
 RunLengths = dict[str, Any]  # {"size": [height, width], "counts": text}, JSON-ready
+_COUNTABLE = 2**32  # pixels: pycocotools counts them in 32 bits
+_FAR = (
+    2**20
+)  # pixels; pycocotools walks along a polygon's edges, and along one without an end it never comes back
 
 
 def from_array(pixels: np.ndarray) -> RunLengths:
@@ -38,6 +42,8 @@ def from_coco(segmentation: Any, size: Size) -> RunLengths:
         ValueError: neither of these, or for a picture of another size.
     """
     width, height = size
+    if width * height >= _COUNTABLE:
+        raise ValueError(f"a picture of {width} x {height}")
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")
         if segmentation.get("size") != [height, width] or not isinstance(counts, (str, list)):
@@ -129,7 +135,8 @@ def area(mask: RunLengths) -> int:
 
 
 def _is_flat_polygon(part: Any) -> bool:
-    numbers = isinstance(part, list) and all(isinstance(v, (int, float)) for v in part)
+    # A comparison with nan is false.
+    numbers = isinstance(part, list) and all(isinstance(v, (int, float)) and abs(v) < _FAR for v in part)
     return numbers and len(part) >= 6 and len(part) % 2 == 0
 
 

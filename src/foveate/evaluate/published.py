@@ -12,6 +12,7 @@ import csv
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ Row = dict[str, Any]
 _KINDS = (".jsonl", ".json", ".csv", ".tsv")
 _REST = "\0"  # no column is called that
 _SHORTEST_ENCODED = 64  # characters; no picture is shorter in base64, and few file names are longer
+_WRONG_KIND = (TypeError, OverflowError, LookupError, AttributeError)
 # Columns of base64 pictures are longer than the csv module's own limit of 128 KiB.
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
@@ -75,11 +77,13 @@ def read_rows(path: Path, *, key: str | None = None) -> Iterator[tuple[str, Row 
 def items_from(
     path: Path, make: Callable[[str, Row], Item | Iterable[Item]], *, key: str | None = None
 ) -> Iterator[Item | BrokenItem]:
-    """An item of every row, or several; a row for which `make` raises ValueError is broken.
+    """An item of every row, or several; a row for which `make` raises is broken, and so is the second of one id.
 
     Args:
-        make: of the row's place and the row; it says what is missing or wrong in a ValueError.
+        make: of the row's place and the row; it says what is missing or wrong in a ValueError. What a value of an
+            unforeseen kind makes it raise (a number where a list is due) is the row's fault too.
     """
+    seen: Counter[str] = Counter()
     for place, row in read_rows(path, key=key):
         if isinstance(row, BrokenItem):
             yield row
@@ -89,8 +93,17 @@ def items_from(
             items = [made] if isinstance(made, Item) else list(made)
         except ValueError as error:
             yield BrokenItem(id=place, reason=str(error))
+        except _WRONG_KIND as error:
+            yield BrokenItem(id=place, reason=f"a value of the wrong kind: {error!r}")
         else:
-            yield from items
+            for item in items:
+                seen[item.id] += 1
+                yield item if seen[item.id] == 1 else _repeated(place, item.id, seen[item.id])
+
+
+def _repeated(place: str, name: str, count: int) -> BrokenItem:
+    """Replies are kept by id: the first row of an id is asked."""
+    return BrokenItem(id=f"{place} (row {count} of the id {name})", reason=f"the id {name!r} is taken")
 
 
 def column(row: Mapping[str, Any], *names: str) -> Any:

@@ -1,4 +1,4 @@
-"""The score of one reply: the task's, but where the reply's end says what its text cannot. Knows no run and no model."""
+"""The score of one reply: the task's, but where the reply's end says what its text cannot. Knows no run."""
 
 from __future__ import annotations
 

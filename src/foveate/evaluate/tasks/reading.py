@@ -148,6 +148,8 @@ def _document(folder: Path, place: str, row: Row) -> Item:
         raise ValueError("answers is not a list of texts")
     name = column(row, "image")
     kinds: Any = row.get("question_types") or ()
+    if isinstance(kinds, str):
+        kinds = (kinds,)
     return Item(
         id=str(row.get("questionId", place)),
         messages=(user(picture_from(name, folder), str(column(row, "question"))),),

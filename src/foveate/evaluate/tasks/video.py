@@ -93,6 +93,8 @@ class VideoQuestions:
             raise ValueError(f"the answer {right} is none of {len(_LETTERS)} options")
         video = str(column(row, "video"))
         count = min(self.frames, int(row.get("frame_count") or self.frames))
+        if count < 1:
+            raise ValueError(f"a video of {count} frames")
         path = folder / "videos" / f"{video}.mp4"
         shown = [
             Picture(load=partial(_frame, path, count, at), name=f"{path.name}, frame {at + 1} of {count}")
