@@ -68,11 +68,27 @@ class Instance:
 
 @dataclass(frozen=True, kw_only=True)
 class Annotated:
-    """A picture with objects: `name` is its file, `size` width and height in pixels."""
+    """A picture with objects: `name` is its file, `size` width and height in pixels.
+
+    Attributes:
+        objects: how many the whole picture holds, where `instances` are those of some classes only; None where they
+            are all.
+    """
 
     name: str
     size: Size
     instances: tuple[Instance, ...]
+    objects: int | None = None
+
+    @property
+    def density(self) -> int:
+        """Objects in the picture, crowds not counted."""
+        return count_objects(self.instances) if self.objects is None else self.objects
+
+
+def count_objects(instances: Sequence[Instance]) -> int:
+    """All but crowds, which are regions and not objects."""
+    return sum(not instance.crowd for instance in instances)
 
 
 # -- in ---------------------------------------------------------------------------------------------------
@@ -238,9 +254,7 @@ def average_precision(
         figures = _figures(COCOeval(*pair, iouType=kind))
         for name, (low, high) in DENSITIES.items():
             chosen = [
-                number
-                for number, picture in enumerate(truth, start=1)
-                if low <= sum(not instance.crowd for instance in picture.instances) <= high
+                number for number, picture in enumerate(truth, start=1) if low <= picture.density <= high
             ]
             if chosen:
                 figures |= _density(COCOeval(*pair, iouType=kind), name, chosen)

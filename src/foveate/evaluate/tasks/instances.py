@@ -16,7 +16,16 @@ import numpy as np
 from foveate.errors import nearest
 from foveate.evaluate import masks
 from foveate.evaluate.boxes import Box, Size
-from foveate.evaluate.coco import Annotated, Instance, instances_json, read_instances, results_json
+from foveate.evaluate.coco import (
+    Annotated,
+    Instance,
+    Kind,
+    average_precision,
+    count_objects,
+    instances_json,
+    read_instances,
+    results_json,
+)
 from foveate.evaluate.contract import (
     AnswerForm,
     BrokenItem,
@@ -86,6 +95,7 @@ class InstanceTask:
                 size=(round(one.size * one.scene.aspect), one.size),
                 classes=classes,
                 instances=self._truth(one, classes),
+                objects=len(one.scene.objects),
                 lead=one.examples,
                 tags=(self.scenario, tag, *one.tags),
             )
@@ -123,6 +133,7 @@ class InstanceTask:
                 )
 
     def _item(
+                    objects=count_objects(row.instances),
         self,
         *,
         name: str,
@@ -134,6 +145,7 @@ class InstanceTask:
         cluster: str | None = None,
         tags: Sequence[str] = (),
     ) -> Item:
+        objects: int,
         question = self.wording["one" if len(classes) == 1 else "all"].format(", ".join(classes))
         return Item(
             id=name,
@@ -146,6 +158,7 @@ class InstanceTask:
             cluster=cluster or name,
             tags=tuple(tags),
             form=self.form,
+                "objects": objects,
         )
 
     # -- what scoring shares ----------------------------------------------------------------------------
@@ -167,6 +180,15 @@ class InstanceTask:
         """Truth and results of a run as COCO's JSON, to be scored by any other tool; a picture for each question."""
         truth, found, labels = annotated(scored)
         return instances_json(truth, labels), results_json(found, labels)
+    def average_precision(self, scored: Sequence[Scored], *, kind: Kind = "bbox") -> dict[str, float]:
+        """The figures of `coco.average_precision`, ending in "_asked" where questions name one class.
+
+        Each question is then a picture of its own in which only that class is looked for, so that what a model
+        would find of other classes costs nothing: no figure to hold against COCO's.
+        """
+        figures = average_precision(*annotated(scored), kind=kind)
+        return figures if self.ask == "all" else {f"{name}_asked": value for name, value in figures.items()}
+
 
 
 def seen_size(item: Item, reply: Reply) -> Size:
@@ -187,7 +209,8 @@ def annotated(scored: Sequence[Scored]) -> tuple[list[Annotated], list[Annotated
     for each in scored:
         size = (each.item.target["size"][0], each.item.target["size"][1])
         boxes = [Instance.from_dict(one) for one in each.score.details.get("found", ())]
-        truth.append(Annotated(name=each.item.id, size=size, instances=tuple(true_instances(each.item))))
+        objects, instances = each.item.target["objects"], tuple(true_instances(each.item))
+        truth.append(Annotated(name=each.item.id, size=size, instances=instances, objects=objects))
         found.append(Annotated(name=each.item.id, size=size, instances=tuple(boxes)))
     return truth, found, sorted({label for each in scored for label in each.item.target["classes"]})
 
