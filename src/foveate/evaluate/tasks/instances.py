@@ -129,11 +129,11 @@ class InstanceTask:
                     size=row.size,
                     classes=group,
                     instances=[i for i in row.instances if i.label in group],
+                    objects=count_objects(row.instances),
                     cluster=row.name,
                 )
 
     def _item(
-                    objects=count_objects(row.instances),
         self,
         *,
         name: str,
@@ -141,11 +141,11 @@ class InstanceTask:
         size: Size,
         classes: Sequence[str],
         instances: Sequence[Instance],
+        objects: int,
         lead: Sequence[Picture | str] = (),
         cluster: str | None = None,
         tags: Sequence[str] = (),
     ) -> Item:
-        objects: int,
         question = self.wording["one" if len(classes) == 1 else "all"].format(", ".join(classes))
         return Item(
             id=name,
@@ -154,11 +154,11 @@ class InstanceTask:
                 "size": list(size),
                 "classes": list(classes),
                 "instances": [i.to_dict() for i in instances],
+                "objects": objects,
             },
             cluster=cluster or name,
             tags=tuple(tags),
             form=self.form,
-                "objects": objects,
         )
 
     # -- what scoring shares ----------------------------------------------------------------------------
@@ -176,10 +176,6 @@ class InstanceTask:
             return classes[0]
         return read_word(label, classes)
 
-    def coco_json(self, scored: Sequence[Scored]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Truth and results of a run as COCO's JSON, to be scored by any other tool; a picture for each question."""
-        truth, found, labels = annotated(scored)
-        return instances_json(truth, labels), results_json(found, labels)
     def average_precision(self, scored: Sequence[Scored], *, kind: Kind = "bbox") -> dict[str, float]:
         """The figures of `coco.average_precision`, ending in "_asked" where questions name one class.
 
@@ -189,6 +185,10 @@ class InstanceTask:
         figures = average_precision(*annotated(scored), kind=kind)
         return figures if self.ask == "all" else {f"{name}_asked": value for name, value in figures.items()}
 
+    def coco_json(self, scored: Sequence[Scored]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Truth and results of a run as COCO's JSON, to be scored by any other tool; a picture for each question."""
+        truth, found, labels = annotated(scored)
+        return instances_json(truth, labels), results_json(found, labels)
 
 
 def seen_size(item: Item, reply: Reply) -> Size:
