@@ -105,6 +105,15 @@ def test_what_is_no_stream_is_refused(tmp_path):
             pass
 
 
+def test_the_password_of_an_address_is_not_told():
+    with (
+        pytest.raises(MediaError, match=r"^rtsp://127\.0\.0\.1:9/a cannot") as told,
+        open_live("rtsp://me:secret@127.0.0.1:9/a?key=1", stall_seconds=0.5),
+    ):
+        pass
+    assert "secret" not in str(told.value) and "key" not in str(told.value)
+
+
 def test_a_stream_that_breaks_off_says_whether_it_stalled():
     def silent(stream):
         yield SimpleNamespace(decode=lambda: [shown(0)])

@@ -147,6 +147,7 @@ def _played(source: str, video: LiveVideo, times: int) -> Iterator[tuple[float, 
             for frame in again.frames():
                 last = frame.seconds
                 yield begun + last, frame
+            video.mended.update(again.mended)
 
 
 class Watch:

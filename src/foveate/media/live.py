@@ -144,7 +144,7 @@ def open_live(
     av, text = pyav(), os.fspath(source)
     if text.startswith(_ADDRESSES) or text.partition(":")[0] == _CAMERA:
         with _live_container(av, text, stall_seconds) as container:
-            yield _video(av, container, text.partition("?")[0], limits, live=True)
+            yield _video(av, container, _shown(text), limits, live=True)
         return
     encoded = locate(source, limits, cap="max_video_bytes", kind="video")
     with encoded.open() as file:
@@ -166,8 +166,17 @@ def _live_container(av: Any, text: str, stall_seconds: float) -> AbstractContext
         return av.open(f"/dev/video{number}", format="v4l2", **wait)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(
-            f"{text} cannot be opened", why=_reason(error), fix="Check that the camera or address is there."
+            f"{_shown(text)} cannot be opened",
+            why=_reason(error),
+            fix="Check that the camera or address is there.",
         ) from error
+
+
+def _shown(text: str) -> str:
+    """An address for messages: without the password and the query, which may be secret."""
+    scheme, mark, rest = text.partition("?")[0].rpartition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _video(av: Any, container: Any, name: str, limits: MediaLimits, *, live: bool) -> LiveVideo:
