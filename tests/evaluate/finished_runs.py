@@ -91,12 +91,14 @@ def write_run(
     style: str = "plain",
     parameters: Parameters | None = None,
     limit: int | None = None,
+    planned: int | None = None,
 ) -> RunFolder:
     """A finished run of the toy task.
 
     Args:
         replies: texts by item, of the baseline; `varied` has those of each other variant by its name.
         failed: (kind, message) by item.
+        planned: items that the run was to ask in each variant; None says nothing of it.
     """
     settings = settings or {}
     plan = RunPlan(
@@ -115,6 +117,11 @@ def write_run(
             "versions": {"python": "3.11"},
             "machine": {"processor": "made up"},
             "command": "foveate eval run toy",
+            "parts": [
+                {"task": "toy", "variant": variant.name, "available": planned, "asked": planned, "broken": 0}
+                for variant in plan.variants
+                if planned is not None
+            ],
         },
     )
     changes = {variant.name: variant.task_settings for variant in plan.variants}

@@ -174,7 +174,7 @@ def test_the_second_row_of_an_id_is_broken_and_the_first_is_asked(folder):
 
 def test_a_rows_fault_is_told_and_an_interruption_is_not_swallowed(folder):
     (folder / "rows.jsonl").write_text('{"a": 5}\n')
-    (broken,) = items_from(folder / "rows.jsonl", lambda place, row: [part for part in row["a"]])
+    (broken,) = items_from(folder / "rows.jsonl", lambda place, row: list(row["a"]))
     assert isinstance(broken, BrokenItem) and "'int' object is not iterable" in broken.reason
 
     def stopped(place, row):

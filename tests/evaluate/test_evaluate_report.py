@@ -100,6 +100,21 @@ def test_an_empty_run_has_a_page(tmp_path):
     assert "0 answers in 0 tasks" in page_of(write_run(tmp_path, {}))
 
 
+def test_a_run_that_is_not_over_says_so_on_every_page(tmp_path, capsys):
+    """Ten of thirty items were asked: a score of ten must not be taken for that of the set."""
+    write_run(tmp_path / "a", replies(count=10), planned=30, model="half")
+    write_run(tmp_path / "b", replies(), planned=30, model="whole")
+    said = "unfinished: of toy 10 of 30 items were asked"
+    assert command(["eval", "report", str(tmp_path / "a")]) == 0
+    assert said in capsys.readouterr().err and said in (tmp_path / "a" / "report.html").read_text()
+    both = [str(tmp_path / "a"), str(tmp_path / "b"), "--html", str(tmp_path / "c.html")]
+    assert command(["eval", "compare", *both]) == 0
+    assert f"half, {said}" in capsys.readouterr().err and f"half, {said}" in (tmp_path / "c.html").read_text()
+    assert command(["eval", "report", str(tmp_path / "b")]) == 0
+    assert "unfinished" not in capsys.readouterr().err
+    assert "not over" not in (tmp_path / "b" / "report.html").read_text()
+
+
 # -- the command line -------------------------------------------------------------------------------------
 
 

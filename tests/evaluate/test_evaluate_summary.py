@@ -10,6 +10,7 @@ from finished_runs import Toy, replies, toy, write_run
 from PIL import ImageColor
 
 from foveate.evaluate.contract import EvaluationError, Parameters
+from foveate.evaluate.perturb.variant import BASELINE, Variant
 from foveate.evaluate.run.folder import RunFolder
 from foveate.evaluate.run.rebuild import items_of
 from foveate.evaluate.run.summary import confusion, score_of, summarise
@@ -75,6 +76,19 @@ def test_scores_that_are_alike_in_every_picture_keep_to_scores():
 def test_a_sample_says_that_it_is_one(tmp_path):
     write_run(tmp_path, replies(count=10), limit=10)
     assert "sample of at most 10 items a task (seed 0)" in summarise(tmp_path)["sample"]
+
+
+def test_a_run_that_is_not_over_says_so_and_a_whole_one_does_not(tmp_path):
+    failed = {"toy-0010": ("timeout", "60 s")}
+    dark = Variant(name="dark", axis="shade")
+    write_run(tmp_path / "a", replies(count=10), failed=failed, planned=30, variants=(BASELINE, dark))
+    summary = summarise(tmp_path / "a")
+    assert summary["unfinished"] == [
+        {"task": "toy", "variant": "baseline", "asked": 11, "planned": 30},
+        {"task": "toy", "variant": "dark", "asked": 0, "planned": 30},
+    ]
+    write_run(tmp_path / "b", replies(count=10), failed=failed, planned=11)
+    assert summarise(tmp_path / "b")["unfinished"] == []
 
 
 def test_replies_cut_at_the_limit_are_counted(tmp_path):

@@ -42,6 +42,8 @@ def compare(
         return
     for line in result["differences"]:
         note(f"asked differently: {line}")
+    for line in tables.unfinished_runs(result):
+        note(line)
     print(table(*tables.comparison(result)))
     if result["ties"]:
         print()
@@ -77,6 +79,8 @@ def print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
         print(f"\n{record['task']}, {record.get('missing') or 'by axis'}")
         if "axes" in record:
             print(table(*tables.axes(record)))
+    for line in tables.unfinished(summary["unfinished"]):
+        note(line)
     if summary["sample"]:
         note(f"this is {summary['sample']}")
     noted = [row for row in summary["results"] if row.get("note") and row["variant"] == "baseline"]

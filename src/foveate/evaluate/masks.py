@@ -16,9 +16,8 @@ from foveate.evaluate.boxes import Polygon, Size
 
 RunLengths = dict[str, Any]  # {"size": [height, width], "counts": text}, JSON-ready
 _COUNTABLE = 2**32  # pixels: pycocotools counts them in 32 bits
-_FAR = (
-    2**20
-)  # pixels; pycocotools walks along a polygon's edges, and along one without an end it never comes back
+# Pixels: pycocotools walks along a polygon's edges, and along one without an end it never comes back.
+_FAR = 2**20
 
 
 def from_array(pixels: np.ndarray) -> RunLengths:

@@ -18,7 +18,7 @@ from foveate.evaluate.run.folder import RunFolder
 from foveate.evaluate.run.perturbation import rankings
 from foveate.evaluate.run.rebuild import named
 from foveate.evaluate.run.records import Row
-from foveate.evaluate.run.summary import grouped, style_name
+from foveate.evaluate.run.summary import grouped, style_name, unfinished
 from foveate.evaluate.statistics import compare_paired, holm, mcnemar, power_note, tie_groups
 from foveate.evaluate.statistics.bootstrap import RESAMPLES
 
@@ -132,6 +132,7 @@ def _describe(arm: Arm) -> Row:
         "commits": run.get("commits", []),
         "answered": len(arm.folder.samples),
         "failed": len(arm.folder.failures),
+        "unfinished": unfinished(arm.folder),
     }
 
 

@@ -20,6 +20,7 @@ def page(result: Mapping[str, Any]) -> str:
     parts = [
         f"<h1>{text(' against '.join(names))}</h1>",
         *[paragraph(f"Asked differently: {line}") for line in result["differences"]],
+        *[paragraph(line) for line in tables.unfinished_runs(result)],
         table((*header[:6], "-100 to 100", *header[6:]), drawn),
         paragraph(_HOW_TO_READ),
     ]

@@ -66,6 +66,7 @@ def page(folder: RunFolder, summary: Mapping[str, Any]) -> str:
     parts = [
         f"<h1>{text(summary['model'])}</h1>",
         paragraph(_introduction(folder, summary)),
+        *_unfinished(summary),
         "<h2>Scores</h2>",
         _scores(summary),
         _key(),
@@ -96,6 +97,13 @@ def _introduction(folder: RunFolder, summary: Mapping[str, Any]) -> str:
     failed = f" {summary['failed']} items failed." if summary["failed"] else ""
     given = [f"{name} {value}" for name, value in folder.run["parameters"].items() if value is not None]
     return f"{asked}, prompt style {summary['style']}; {', '.join(given)}. {sample}{failed}"
+
+
+def _unfinished(summary: Mapping[str, Any]) -> list[str]:
+    if not summary["unfinished"]:
+        return []
+    lines = "; ".join(tables.unfinished(summary["unfinished"]))
+    return [f"<p><strong>{text(f'This run is not over: {lines}. --resume asks the rest.')}</strong></p>"]
 
 
 def _scores(summary: Mapping[str, Any]) -> str:

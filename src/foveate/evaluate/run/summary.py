@@ -44,6 +44,7 @@ def summarise(folder: RunFolder | Path) -> Row:
         "sample": sample_note(run.run),
         "items": len(run.samples),
         "failed": len(run.failures),
+        "unfinished": unfinished(run),
         "results": results,
         "perturbations": perturbations(groups, axes),
     }
@@ -70,6 +71,21 @@ def grouped(run: RunFolder) -> dict[tuple[str, str], list[Row]]:
         for pair, rows in groups.items()
         if rows or pair in failed
     }
+
+
+def unfinished(run: RunFolder) -> list[Row]:
+    """Tasks and variants of which not every item was asked yet: `asked` of `planned`, broken rows in both."""
+    there = Counter((task, variant) for task, variant, _ in {*run.samples, *run.failures})
+    planned = [
+        {
+            "task": part["task"],
+            "variant": part["variant"],
+            "asked": there[part["task"], part["variant"]],
+            "planned": part["asked"] + part["broken"],
+        }
+        for part in run.run.get("parts", [])
+    ]
+    return [part for part in planned if part["asked"] < part["planned"]]
 
 
 def style_name(run: Mapping[str, Any]) -> str:

@@ -39,6 +39,19 @@ def failures(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "0"
 
 
+def unfinished(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each task and variant of a run that was stopped before all was asked."""
+    return [
+        f"unfinished: of {name_of(part)} {part['asked']} of {part['planned']} items were asked"
+        for part in parts
+    ]
+
+
+def unfinished_runs(result: Mapping[str, Any]) -> list[str]:
+    """The same for each run of a comparison, by its name."""
+    return [f"{run['name']}, {line}" for run in result["runs"] for line in unfinished(run["unfinished"])]
+
+
 def overview(summary: Mapping[str, Any]) -> Table:
     """A row for each task and variant."""
     header = ("task", "items", "score", "95 %", "metric", "wrong", "unparsed", "refused", "failed")
