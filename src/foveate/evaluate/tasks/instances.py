@@ -118,7 +118,11 @@ class InstanceTask:
             if lacking:
                 yield BrokenItem(id=row.name, reason="an annotation without segmentation")
                 continue
-            picture = picture_from(row.name, _pictures_of(path, row.name))
+            try:
+                picture = picture_from(row.name, _pictures_of(path, row.name))
+            except ValueError as error:
+                yield BrokenItem(id=row.name, reason=str(error))
+                continue
             groups = [classes]
             if self.ask == "one":
                 groups = [(label,) for label in classes if any(i.label == label for i in row.instances)]
