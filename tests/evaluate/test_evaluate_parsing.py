@@ -364,6 +364,10 @@ def test_number_words_come_back(value):
         ("I cannot read the picture.", None),
         ("I'm sorry, it is blurred. Final answer: 8", "8"),
         ("Final answer: I cannot tell", None),
+        ("It is blurred. The answer is 8.", "8"),
+        ("Answer: Two words", "Two words"),
+        ("The answer is A. The answer is B.", None),
+        ("question and answer form", "question and answer form"),
     ],
 )
 def test_short_answers(reply, expected):

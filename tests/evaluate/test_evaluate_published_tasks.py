@@ -95,15 +95,18 @@ def test_docvqa(tmp_path):
             "question_types": ["handwritten"],
         },
         {"questionId": 338, "question": "Who?", "image": "documents/a_1.png", "answers": "Paul"},
+        {"questionId": 340, "question": "What?", "image": "documents/a_1.png", "answers": ["I am sorry"]},
         {"questionId": 339, "question": "Who?", "image": "documents/a_1.png"},
     ]
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "a_1.png").write_bytes(png())
     (tmp_path / "val_v1.0.json").write_text(json.dumps({"dataset_name": "docvqa", "data": rows}))
-    first, second, broken = get_task("docvqa", data=str(tmp_path)).items()
+    first, second, sorry, broken = get_task("docvqa", data=str(tmp_path)).items()
     assert isinstance(broken, BrokenItem) and first.tags == ("handwritten",) and first.cluster == "279"
     assert picture(first).open().size == (20, 10) and second.target == {"answers": ["Paul"]}
     task = get_task("docvqa")
+    assert task.score(sorry, Reply(text="I am sorry.")).value == 1
+    assert task.score(first, Reply(text="I am sorry.")).outcome == "refused"
     for text, value, outcome in (
         ("january 8, 1993", 1, "correct"),
         ("1/8/92", 5 / 6, "correct"),
@@ -134,13 +137,14 @@ def test_chartqa(tmp_path):
         {"imgname": "1.png", "query": "How many?", "label": "14"},
         {"imgname": "1.png", "query": "Which country?", "label": "Norway"},
         {"imgname": "1.png", "query": "What share?", "label": "12%"},
+        {"imgname": "1.png", "query": "Which is last?", "label": "Not sure: I don't know"},
         {"imgname": "1.png", "query": "What share?"},
     ]
     (tmp_path / "png").mkdir()
     (tmp_path / "png" / "1.png").write_bytes(png())
     (tmp_path / "test_human.json").write_text(json.dumps(rows))
     task = get_task("chartqa", data=str(tmp_path))
-    number, word, share, broken = task.items()
+    number, word, share, unknown, broken = task.items()
     assert isinstance(broken, BrokenItem) and picture(number).open().size == (20, 10)
     for item, text, outcome in (
         (number, "14.6", "correct"),
@@ -151,6 +155,8 @@ def test_chartqa(tmp_path):
         (word, "Sweden", "wrong"),
         (share, "12", "correct"),
         (share, "12.5%", "correct"),
+        (unknown, "not sure: I don't know", "correct"),
+        (word, "I don't know", "refused"),
     ):
         assert task.score(item, Reply(text=text)).outcome == outcome, text
 

@@ -96,6 +96,10 @@ def test_captions_are_scored_by_words_and_by_facts():
     assert worse["CIDEr"] < best["CIDEr"]
     item = next(task.items())
     assert task.score(item, Reply(text="I'm sorry, I cannot see the image.")).outcome == "refused"
+    please = "I cannot see the image. Please upload it."
+    assert task.score(item, Reply(text=please)).outcome == "refused"
+    hedged = task.score(item, Reply(text=f"{perfect[0]} The time of day cannot be determined."))
+    assert hedged.outcome == "correct" and hedged.details["facts"] == 1
 
 
 def vrsbench(tmp_path, name, rows):
@@ -133,6 +137,27 @@ def test_vrsbench_questions(tmp_path):
     assert task.score(good[3], Reply(text="a parking lot")).outcome == "wrong"
     assert [i.id for i in Counting(data=folder).items()] == ["1"]
     assert [i.id for i in SceneClassification(data=folder).items() if isinstance(i, Item)] == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("truth", "kind", "reply", "outcome"),
+    [
+        ("Grey", "object color", "grey", "correct"),
+        ("Grey", "object color", "The roof is gray.", "correct"),
+        ("Grey", "object color", "white", "wrong"),
+        ("gray", "object color", "It is grey.", "correct"),
+        ("Rectangular", "object shape", "The answer is rectangular.", "correct"),
+        ("Rectangular", "object shape", "Answer: a circle", "wrong"),
+        ("Rectangular", "object shape", "I cannot tell.", "refused"),
+        ("Not possible to tell", "reasoning", "not possible to tell", "correct"),
+    ],
+)
+def test_vrsbench_answers_in_other_words(tmp_path, truth, kind, reply, outcome):
+    row = {**VQA[0], "ground_truth": truth, "type": kind}
+    task = RemoteSensingQuestions(data=vrsbench(tmp_path, "VRSBench_EVAL_vqa.json", [row]))
+    (item,) = task.items()
+    assert task.score(item, Reply(text=reply)).outcome == outcome
+    assert task.score(item, Reply(text=task.perfect_reply(item))).outcome == "correct"
 
 
 def test_vrsbench_referring(tmp_path):

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from foveate.evaluate.contract import Score
 from foveate.evaluate.numerals import one_number
-from foveate.evaluate.reply_text import answer_text, claims_in, finals, is_refusal
+from foveate.evaluate.reply_text import answer_text, claims_in, finals, is_refusal, sentence_claims
 
 __all__ = [
     "answer_text",
@@ -122,9 +122,12 @@ def read_word(text: str, allowed: Mapping[str, str] | Sequence[str]) -> str | No
 
 
 def read_short(text: str) -> str | None:
-    """A free answer: what is claimed as the final one, else the whole reply; None where it is empty or refuses."""
+    """A free answer: what is claimed as the answer, else the whole reply; None where it is empty or refuses.
+
+    Of weaker claims only sentences of their own are read ("The answer is X."): a free answer may have the word in it.
+    """
     plain = answer_text(text)
-    claims = {claim.strip(" \t\n.,;:\"'") for claim in finals(plain)}
+    claims = {claim.strip(" \t\n.,;:\"'") for claim in finals(plain) or sentence_claims(plain)}
     if claims:
         claim = claims.pop()
         return None if claims or is_refusal(claim) else claim or None

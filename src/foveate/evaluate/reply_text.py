@@ -19,6 +19,11 @@ _CLAIM = re.compile(
     r"\b(?:answer|correct (?:option|choice)|right (?:option|choice))\b(?:\s+(?:is|would be|must be))?\s*[:=]?\s*",
     re.IGNORECASE,
 )
+_SENTENCE = re.compile(
+    r"(?:^|[.!?\n]\s*)(?:(?:so|thus|therefore|hence),? )?(?:(?:the|my) )?(?:correct )?"
+    r"answer\s*(?:(?:is|would be|must be)\b:?|:)\s*",
+    re.IGNORECASE,
+)
 _UNABLE = r"\b(?:can't|cannot|can not|could not|couldn't|unable to|not able to|won't|not allowed to)\s+(?:\w+\s+){0,2}?"
 _REFUSALS = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -52,6 +57,20 @@ def is_refusal(text: str) -> bool:
     """Whether the reply says that it will not or cannot answer ("I cannot see the image", "I don't know")."""
     plain = answer_text(text)
     return any(pattern.search(plain) for pattern in _REFUSALS)
+
+
+_REQUEST = re.compile(r"\W*(?:please|let me know|feel free|if you|(?:could|can) you)\b", re.IGNORECASE)
+
+
+def declines(text: str) -> bool:
+    """Whether a long reply is a refusal and no more: no sentence is left without those that refuse or request.
+
+    "A harbour with six ships. The time of day cannot be determined." describes a picture.
+    """
+    sentences = re.split(r"(?<=[.!?])\s+|\n+", answer_text(text))
+    said = [each for each in sentences if re.search(r"\w", each) and not _REQUEST.match(each)]
+    kept = [each for each in said if not is_refusal(each)]
+    return is_refusal(text) and not kept
 
 
 _NOTHING = re.compile(r"(?:none|nothing|\[\s*\])\.?", re.IGNORECASE)
@@ -106,6 +125,11 @@ def _after(marker: re.Pattern[str], plain: str) -> list[str]:
 def finals(plain: str) -> list[str]:
     """What is told to be the final answer, or is enclosed or marked as answers are."""
     return [found for pattern in _ENCLOSED for found in pattern.findall(plain)] + _after(_FINAL, plain)
+
+
+def sentence_claims(plain: str) -> list[str]:
+    """Claims that are sentences of their own ("The answer is X."); "question and answer form" has none."""
+    return _after(_SENTENCE, plain)
 
 
 def claims_in(plain: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from foveate.evaluate.contract import BrokenItem, Item, Reply, Score, TaskCard, user
 from foveate.evaluate.embedded import asked_scenes, scene_picture
-from foveate.evaluate.parsing import read_number, read_short, verdict
+from foveate.evaluate.parsing import answer_text, read_number, read_short, verdict
 from foveate.evaluate.published import Row, column, data_file, items_from, picture_from
 
 _ANLS_THRESHOLD = 0.5  # a less similar answer is worth nothing (Biten et al. 2019, arXiv 1907.00490)
@@ -46,7 +46,7 @@ class DocVqa:
 
     def score(self, item: Item, reply: Reply) -> Score:
         """Correct from an ANLS of 0.5; the value is the ANLS itself."""
-        parsed = read_short(reply.text)
+        parsed = _said(reply.text, item.target["answers"])
         value = 0.0 if parsed is None else anls(parsed, item.target["answers"])
         base = verdict(reply.text, parsed, value > 0)
         return Score(outcome=base.outcome, value=value, parsed=base.parsed)
@@ -87,7 +87,7 @@ class ChartQa:
         target = str(item.target["answers"][0])
         wanted = _as_number(target)
         if wanted is None:
-            said = read_short(reply.text)
+            said = _said(reply.text, [target])
             return verdict(reply.text, said, lambda text: _plain(text) == _plain(target))
         number = read_number(reply.text)
         return verdict(reply.text, number, lambda found: abs(found - wanted) <= _TOLERANCE * abs(wanted))
@@ -114,6 +114,12 @@ def edit_distance(one: str, other: str) -> int:
         for at, against in enumerate(other, start=1):
             before, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, before + (character != against))
     return row[-1]
+
+
+def _said(text: str, answers: Sequence[str]) -> str | None:
+    """As `read_short`, but for a reply that is a true answer word for word: "I am sorry" may be printed there."""
+    whole = answer_text(text)
+    return whole if _plain(whole) in map(_plain, answers) else read_short(text)
 
 
 def _plain(text: str) -> str:

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from foveate.evaluate.captions import caption_metrics, rouge_l, tokens
 from foveate.evaluate.contract import BrokenItem, Item, Reply, Score, Scored, TaskCard, user
 from foveate.evaluate.embedded import scene_picture, test_scenes
-from foveate.evaluate.parsing import answer_text, is_refusal
 from foveate.evaluate.published import Row, column, data_file, items_from, picture_from
+from foveate.evaluate.reply_text import answer_text, declines
 from foveate.evaluate.tasks.remote_sensing_questions import PICTURES, SIZE
 from foveate.world import Scene
 from foveate.world.aerial_kinds import NAMED_KINDS, PLURALS
@@ -60,7 +60,7 @@ class RemoteSensingCaptions:
         words = tokens(text)
         if not words:
             return Score.unparsed()
-        if is_refusal(reply.text):
+        if declines(reply.text):
             return Score.refused()
         overlap = rouge_l(words, [tokens(reference) for reference in item.target["references"]])
         details: dict[str, Any] = {}

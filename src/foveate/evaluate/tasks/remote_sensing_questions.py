@@ -23,7 +23,7 @@ from foveate.evaluate.contract import (
     user,
 )
 from foveate.evaluate.embedded import scene_picture, test_scenes
-from foveate.evaluate.parsing import answer_text, read_number, read_word, read_yes_no, verdict
+from foveate.evaluate.parsing import answer_text, read_number, read_short, read_word, read_yes_no, verdict
 from foveate.evaluate.published import Row, column, data_file, items_from, picture_from
 from foveate.world.questions import ask
 
@@ -44,6 +44,7 @@ _COLOURS = (
     *("white", "black", "grey", "gray", "red", "green", "blue", "yellow"),
     *("orange", "brown", "purple", "pink", "beige", "tan", "silver"),
 )
+_SPELLINGS = {"grey": "gray"}
 _ARTICLE = re.compile(r"^(?:the|an|a) ")
 _FORMS: dict[str, AnswerForm] = {"yes": "word", "number": "number", "word": "word", "text": "word"}
 
@@ -135,7 +136,8 @@ class RemoteSensingQuestions:
         elif kind_of == "object quantity" and (number := read_number(answer)) is not None:
             target = {"answer": f"{number:g}", "kind": "number"}
         elif kind_of == "object color" and answer in _COLOURS:
-            target |= {"kind": "word", "allowed": list(_COLOURS)}
+            allowed = [colour for colour in _COLOURS if colour not in _SPELLINGS]
+            target = {"answer": _SPELLINGS.get(answer, answer), "kind": "word", "allowed": allowed}
         return [
             Item(
                 id=str(row.get("question_id", place)),
@@ -204,13 +206,20 @@ def _word(text: str, target: Mapping[str, Any]) -> str | None:
         text = text.lower().replace("-", " ")
         for other, side in _SIDES.items():
             text = text.replace(other, side)
-    return read_word(text, allowed | ({"grey": "gray"} if "gray" in allowed else {}))
+    return read_word(text, allowed | {other: one for other, one in _SPELLINGS.items() if one in allowed})
 
 
 def _text(text: str, target: Mapping[str, Any]) -> str | None:
-    """The true words where the reply has the same but for case, articles and the final stop; None for an empty one."""
-    plain = _ARTICLE.sub("", answer_text(text).lower().strip(" \t\n.!"))
-    return target["answer"] if plain == _ARTICLE.sub("", target["answer"]) else plain or None
+    """As `read_short`, and the true words where only case, articles or the final stop are others."""
+    wanted, said = target["answer"], read_short(text)
+    # The whole reply first: true words may look like a refusal.
+    if _words(wanted) in (_words(answer_text(text)), _words(said or "")):
+        return str(wanted)
+    return None if said is None else _words(said) or None
+
+
+def _words(text: str) -> str:
+    return _ARTICLE.sub("", text.lower().strip(" \t\n.!"))
 
 
 _READERS: dict[str, Callable[[str, Mapping[str, Any]], str | None]] = {
