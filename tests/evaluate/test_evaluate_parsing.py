@@ -102,6 +102,7 @@ PETS = {"A": "cat", "B": "dog", "C": "fish"}
         # taken back
         ("(A) is incorrect, so it must be (B).", PETS, None),
         ("A) is not correct.", PETS, None),
+        ("(A) cat is not correct.", PETS, None),
         ("A isn't right", PETS, None),
         ("A: no. B: yes.", PETS, None),
         ("A. No, B.", PETS, None),
@@ -116,6 +117,8 @@ PETS = {"A": "cat", "B": "dog", "C": "fish"}
         # reasons take nothing back
         ("B. A is incorrect because it is a cat.", PETS, "B"),
         ("B. (A) is incorrect.", PETS, "B"),
+        ("B. dog\nExplanation: (A) cat does not match.", PETS, "B"),
+        ("A. The man is not riding", {"A": "The man is not riding", "B": "It is wrong"}, "A"),
         ("The answer is B dog", PETS, "B"),
         ("Answer: B - dog", PETS, "B"),
         ("A. The cat is not a dog.", PETS, "A"),

@@ -208,17 +208,18 @@ def _opening_label(part: str, texts: Mapping[str, str], *, claimed: bool) -> str
             rf"({labels})(?=[!?\]\"]|\s+(?:[-\u2013\u2014(=]|(?:because|since|given|as)\b))", part
         )
         if found is None and (own := re.match(rf"({labels})\s+", part)):
-            found = own if _begins_with(part[own.end() :], texts[own[1]]) else None
+            found = own if _past(part[own.end() :], texts[own[1]]) != part[own.end() :] else None
     if found is None:
         return None
     label = next(group for group in found.groups() if group)
     return None if _taken_back(part[found.end() :], label, texts) else label
 
 
-def _begins_with(said: str, words: str) -> bool:
-    """Whether `said` opens with an option's text, as whole words."""
+def _past(said: str, words: str) -> str:
+    """`said` without the option's text that opens it; all of it where none does."""
     words = _bare(words)
-    return bool(words) and re.match(rf"\W*{re.escape(words)}(?!\w)", said.casefold()) is not None
+    found = re.match(rf"\W*{re.escape(words)}(?!\w)", said, re.IGNORECASE) if words else None
+    return said[found.end() :] if found else said
 
 
 _REJECTED = re.compile(
@@ -235,7 +236,7 @@ _SETTLED = r"\s+(?i:is|must be|would be)\s+(?i:the )?(?i:correct|right|answer|be
 
 def _taken_back(after: str, label: str, texts: Mapping[str, str]) -> bool:
     """Whether what follows the label rejects it, names another as the answer, or goes on with a list of options."""
-    if not _begins_with(after, texts[label]) and _REJECTED.match(after):
+    if _REJECTED.match(_past(after, texts[label])):
         return True
     labels = _any_label(texts)
     if re.match(rf"\W*(?:\b(?:or|and)\b|[/&,])\W*(?:{labels})(?:[).:,;\s]|$)", after):
@@ -245,10 +246,10 @@ def _taken_back(after: str, label: str, texts: Mapping[str, str]) -> bool:
     for pattern in (opens, listed):
         for found in re.finditer(pattern, after):
             other = next(group for group in found.groups() if group)
-            rest = after[found.end() :]
+            rest = _past(after[found.end() :], texts[other])
             if other == label or _REJECTED.match(rest):
                 continue
-            if pattern is opens or _begins_with(rest, texts[other]):
+            if pattern is opens or rest != after[found.end() :]:
                 return True
     return False
 
