@@ -1,7 +1,7 @@
 """Our engine as a model to evaluate, in this process; items asked at the same time are batched by it.
 
-Owns what names an answer (token ids, pixels as the tower gets them, parameters, weights, code) and what a reply tells.
-Knows no tasks and no run.
+Owns what names an answer (token ids, pixels as the tower gets them, parameters, weights and their configuration,
+code) and what a reply tells. Knows no tasks and no run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import foveate
 from foveate.engine import AsyncEngine, EngineConfig, SamplingParameters, VisualBudget
 from foveate.engine.threads import release_team
 from foveate.evaluate.contract import EvaluationError, Message, Parameters, Picture, Reply
-from foveate.evaluate.provenance import describe_model, versions
+from foveate.evaluate.provenance import configuration_digest, describe_model, versions
 from foveate.evaluate.run.records import last_question
 from foveate.reduce.budget import Budget
 
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from foveate.models.records import PreparedMedia, Prompt
 
 # Rooms whose code decides what a model answers.
-ANSWERING = ("media", "models", "reduce", "engine")
+ANSWERING = ("media", "models", "reduce", "decode", "engine")
+# Facts of the model that do: the same question to a model with another of these is another question.
+_DECIDING = ("weights_sha256", "configuration_sha256", "dtype", "device", "quantisation")
 _SMALL_CONTEXT = 8192  # tokens
 
 
@@ -70,10 +72,16 @@ class EngineModel:
         self._count = 0
         # The hub's name where there is one: in a hub's cache the folder is called after a commit.
         name = Path(model.ref).name if Path(model.ref).exists() else model.ref
-        self._facts = {"kind": "engine", **describe_model(model), "name": name, "code": code_digest()}
+        self._facts = {
+            "kind": "engine",
+            **describe_model(model),
+            "configuration_sha256": configuration_digest(model.folder),
+            "name": name,
+            "code": code_digest(),
+        }
 
     def describe(self) -> dict[str, Any]:
-        """Name, weights' SHA-256, dtype, device, code."""
+        """Name, SHA-256 of the weights and of the files beside them, dtype, device, code."""
         return dict(self._facts)
 
     def key(self, messages: Sequence[Message], parameters: Parameters) -> str:
@@ -85,9 +93,7 @@ class EngineModel:
         prompt = self._prepare(messages, parameters)
         release_team()  # this is one of the runner's threads, beside the engine's
         facts = {
-            "model": {
-                name: self._facts[name] for name in ("weights_sha256", "dtype", "device", "quantisation")
-            },
+            "model": {name: self._facts[name] for name in _DECIDING},
             "code": self._facts["code"],
             "parameters": asdict(parameters),
             "question": last_question(messages) if _is_reduced(parameters) else "",
