@@ -234,5 +234,13 @@ def test_rankings_are_held_against_chance_where_runs_share_variants(tmp_path):
         "shift_p"
     ] < 0.001
     assert row["by_exchange"]["observed"] == 1
+    for name in (
+        "steady",
+        "fragile",
+    ):  # were the variant a control, there would be no ranking to compare with
+        run = json.loads((tmp_path / name / RUN).read_text())
+        run["variants"][1]["control"] = True
+        (tmp_path / name / RUN).write_text(json.dumps(run))
+    assert compare([tmp_path / "steady", tmp_path / "fragile"])["rankings"] == []
     assert tables.rankings(result)[1][0][0] == "toy" and "Rankings between variants" in page(result)
     json.dumps(result, allow_nan=False)

@@ -49,6 +49,19 @@ def test_flips_are_counted_both_ways() -> None:
     assert markers.item_error == pytest.approx(math.sqrt(4 / 6 * 2 / 6 / 5))
 
 
+def test_a_control_is_measured_and_counts_in_no_average() -> None:
+    values = {"baseline": [1] * 20, "png": [1] * 20, "jpeg_70": [1] * 10 + [0] * 10, "jpeg_80": [1] * 20}
+    aligned = align(rows(**values))
+    axes = dict.fromkeys(("png", "jpeg-70", "jpeg-80"), "codec")
+    (without,) = axis_instability(align(rows(**{n: v for n, v in values.items() if n != "png"})), axes)
+    (axis,) = axis_instability(aligned, axes, controls=["png"])
+    assert (axis.flip_rate, axis.spread, axis.moved) == (without.flip_rate, without.spread, without.moved)
+    assert axis.effects == without.effects and axis.flip_rate == 0.25
+    assert [(one.variant, one.flip_rate) for one in axis.controls] == [("png", 0.0)]
+    (alone,) = axis_instability(align(rows(baseline=[1, 0], png=[1, 1])), axes, controls=["png"])
+    assert alone.controls == () and alone.flip_rate == 0.5
+
+
 def test_the_worst_may_be_the_baseline_and_clusters_widen_the_error() -> None:
     aligned = align(rows(baseline=[0, 0, 1, 1], green=[1, 1, 1, 1]))
     (axis,) = axis_instability(aligned, {"green": "markers"})

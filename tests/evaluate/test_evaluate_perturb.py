@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from foveate.errors import FoveateError
-from foveate.evaluate.contract import Picture
+from foveate.evaluate.contract import Parameters, Picture
 from foveate.evaluate.perturb.axes import AXES, parse_variants
 from foveate.evaluate.perturb.markers import DEFAULT_LOOK, LOOKS, MarkerLook, draw_markers, marker_look
 from foveate.evaluate.perturb.pictures import Codec, Resize
 from foveate.evaluate.perturb.variant import BASELINE, Variant
+from foveate.evaluate.planning import RunPlan, TaskChoice, make_parts
 from foveate.world.scene import MarkerStyle
 
 # Shape, size and place of what is drawn must not move: published and own runs are compared over years. Labels are
@@ -203,3 +204,34 @@ def test_a_label_without_room_above_moves_below_and_none_leaves_the_original_alo
     assert box(plate)[1] > 8 + 5
     edge = draw_markers(plain(), {"A": (0, 0), "B": (159.9, 119.9), "C": (-50, 400)}, MarkerLook())
     assert edge.size == (160, 120)
+
+
+def test_a_variant_that_comes_to_the_same_as_another_is_not_asked():
+    def kept(task, text, style="plain", **parameters):
+        parts, left_out = make_parts(
+            RunPlan(
+                tasks=(TaskChoice(name=task, settings={"count": 3}),),
+                variants=parse_variants(text),
+                style=style,
+                parameters=Parameters(**parameters),
+            )
+        )
+        return [part.variant.name for part in parts], {row["variant"]: row["reason"] for row in left_out}
+
+    names, reasons = kept("vpbench-depth", "options")
+    assert names == ["baseline", "shift-1"]
+    assert reasons == {"shift-2": "it asks the same as baseline", "shift-3": "it asks the same as shift-1"}
+    assert kept("vpbench-depth", "style:plain+polite", "polite") == (
+        ["baseline", "style-plain"],
+        {"style-polite": "it asks the same as baseline"},
+    )
+    names, reasons = kept(
+        "vpbench-depth", "tokens:divprune-50%+divprune-25%", reducer="divprune", visual_budget="25%"
+    )
+    assert names == ["baseline", "divprune-50%"]
+    # Words are the same and pixels are not; a control is asked though all of it is the same.
+    assert kept("vpbench-depth", "markers:green+blue,codec:png+jpeg-70,resize:0.5x-bicubic") == (
+        ["baseline", "green", "blue", "png", "jpeg-70", "0.5x-bicubic"],
+        {},
+    )
+    assert kept("vpbench-depth", "resize:1.0x-bicubic")[0] == ["baseline"]

@@ -1,6 +1,6 @@
 """What a run asks: tasks with settings, variants, style, parameters and sample, made into lists of items.
 
-Owns the seeded sample and the rule which variants a task can be asked in. Asks nothing and scores nothing.
+Owns the seeded sample and the rules which variants a task is asked in. Asks nothing and scores nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from foveate.evaluate.contract import BrokenItem, EvaluationError, Item, Parameters, Task
+from foveate.errors import FoveateError
+from foveate.evaluate.contract import BrokenItem, EvaluationError, Item, Parameters, Picture, Task
 from foveate.evaluate.perturb.variant import BASELINE, Variant
+from foveate.evaluate.run.records import messages_digest
 from foveate.evaluate.styles import PromptStyle, get_style
 from foveate.evaluate.tasks.registry import get_task, task_class
+
+_NOT_PIXELS = {"option_shift"}  # settings of tasks that change words alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,9 @@ class Part:
 def make_parts(plan: RunPlan) -> tuple[list[Part], list[dict[str, str]]]:
     """Every task in every variant that it knows, and the pairs that were left out.
 
+    A variant that comes to the same as one before it (options of two moved on by two) is left out too: asked again it
+    would make a model look steadier than it is. Controls are asked all the same.
+
     Raises:
         EvaluationError: no such task or setting, or a task with no items or with two of one id.
         FoveateError: data that cannot be read.
@@ -127,8 +134,54 @@ def make_parts(plan: RunPlan) -> tuple[list[Part], list[dict[str, str]]]:
             if name not in made:
                 task = get_task(choice.name, **settings)
                 made[name] = task, _listed(choice.name, task.items())
-            parts.append(_part(plan, choice.name, variant, *made[name]))
+            part = _part(plan, choice.name, variant, *made[name])
+            own = variant.control or variant.name == BASELINE.name
+            before = [one for one in parts if one.name == choice.name and not own]
+            if same := next((one.variant.name for one in before if asks_the_same(one, part)), None):
+                reason = f"it asks the same as {same}"
+                left_out.append({"task": choice.name, "variant": variant.name, "reason": reason})
+                continue
+            parts.append(part)
     return parts, left_out
+
+
+def asks_the_same(first: Part, second: Part) -> bool:
+    """Whether two variants of a task send the same words, pixels and parameters, and read and judge replies alike.
+
+    Pictures are opened where a variant may have changed them, up to the first that differs.
+    """
+    one_way, other_way = ((part.parameters, part.style.box_format) for part in (first, second))
+    pairs = list(zip(first.items, second.items, strict=False))
+    if one_way != other_way or len(first.items) != len(second.items):
+        return False
+    if any(
+        (a.id, a.target, messages_digest(first.style.apply(a)))
+        != (b.id, b.target, messages_digest(second.style.apply(b)))
+        for a, b in pairs
+    ):
+        return False
+    here, there = first.variant.task_settings, second.variant.task_settings
+    settings = {name for name in {**here, **there} if here.get(name) != there.get(name)}
+    if settings and hasattr(first.task, "next_turn"):
+        return False  # what it says next may hang on them
+    if first.variant.picture == second.variant.picture and settings <= _NOT_PIXELS:
+        return True
+    seen = ((_pixels(a, first.variant), _pixels(b, second.variant)) for a, b in pairs)
+    return all(mine is not None and mine == theirs for mine, theirs in seen)
+
+
+def _pixels(item: Item, variant: Variant) -> list[tuple[tuple[int, int], bytes]] | None:
+    """Size and digest of each picture as the variant shows it; None where one cannot be opened."""
+    found: list[tuple[tuple[int, int], bytes]] = []
+    for message in item.messages:
+        parts = [] if isinstance(message["content"], str) else message["content"]
+        for picture in (part["image"] for part in parts if isinstance(part.get("image"), Picture)):
+            try:
+                shown = variant.changed(picture).open().convert("RGB")
+            except (FoveateError, OSError):
+                return None
+            found.append((shown.size, hashlib.sha256(shown.tobytes()).digest()))
+    return found
 
 
 def _listed(name: str, entries: Iterable[Item | BrokenItem]) -> list[Item | BrokenItem]:

@@ -52,9 +52,8 @@ def _codec(name: str) -> Variant:
     found = re.fullmatch(r"([a-z]+)(?:-(\d+))?", name)
     if found is None:
         raise _unknown("codec", name)
-    return Variant(
-        name=name, axis="codec", picture=Codec(name=found[1], quality=int(found[2]) if found[2] else None)
-    )
+    codec = Codec(name=found[1], quality=int(found[2]) if found[2] else None)
+    return Variant(name=name, axis="codec", picture=codec, control=name == "png")
 
 
 def _resize(name: str) -> Variant:

@@ -8,7 +8,7 @@ functions over plain rows, those of samples.jsonl; several models are compared i
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ class VariantEffect:
         gained, lost: items that score higher, and lower, than at the baseline.
         flip_rate: share of items of either kind.
         difference: variant minus baseline, paired by item, with interval and test.
-        adjusted: the test's p-value, corrected by Holm over all variants of the run.
+        adjusted: the test's p-value, corrected by Holm over all variants of the task but controls, whose own is not.
     """
 
     variant: str
@@ -96,7 +96,8 @@ class AxisInstability:
     """All variants of one axis.
 
     Attributes:
-        effects: in the run's order.
+        effects: in the run's order, without controls.
+        controls: variants that change nothing on purpose; no figure below has them, unless the axis has no others.
         flip_rate: mean over the variants.
         ever_flipped: share of items that flip in at least one.
         spread: standard deviation of the scores, the baseline's among them.
@@ -113,6 +114,7 @@ class AxisInstability:
     item_error: float
     worst: str
     worst_score: float
+    controls: tuple[VariantEffect, ...] = ()
 
     @property
     def moved(self) -> tuple[str, ...]:
@@ -121,12 +123,18 @@ class AxisInstability:
 
 
 def axis_instability(
-    aligned: Aligned, axes: Mapping[str, str], *, baseline: str = BASELINE.name, seed: int = 0
+    aligned: Aligned,
+    axes: Mapping[str, str],
+    *,
+    controls: Collection[str] = (),
+    baseline: str = BASELINE.name,
+    seed: int = 0,
 ) -> tuple[AxisInstability, ...]:
     """Each axis with its variants, in the run's order.
 
     Args:
         axes: the axis of each variant but the baseline, as run.json's list of variants has it.
+        controls: variants that change nothing on purpose. Those of an axis that has no others count as any variant.
 
     Raises:
         EvaluationError: there is no baseline or nothing but it, or a variant whose axis is not told.
@@ -144,14 +152,26 @@ def axis_instability(
     compared = {
         name: compare_paired(aligned.scores[name], plain, aligned.clusters, seed=seed) for name in varied
     }
-    adjusted = holm([compared[name].p_value for name in varied])
+    beside = {axes[name] for name in varied if name not in controls}
+    apart = [name for name in varied if name in controls and axes[name] in beside]
+    tested = [name for name in varied if name not in apart]
+    adjusted = dict(zip(tested, holm([compared[name].p_value for name in tested]), strict=True))
     effects = {
-        name: _effect(name, aligned.scores[name] - plain, compared[name], p_value)
-        for name, p_value in zip(varied, adjusted, strict=True)
+        name: _effect(
+            name, aligned.scores[name] - plain, compared[name], adjusted.get(name, compared[name].p_value)
+        )
+        for name in varied
     }
     error = standard_error(plain, aligned.clusters)
     return tuple(
-        _axis(axis, aligned.scores, baseline, [effects[name] for name in varied if axes[name] == axis], error)
+        _axis(
+            axis,
+            aligned.scores,
+            baseline,
+            [effects[name] for name in tested if axes[name] == axis],
+            [effects[name] for name in apart if axes[name] == axis],
+            error,
+        )
         for axis in dict.fromkeys(axes[name] for name in varied)
     )
 
@@ -191,6 +211,7 @@ def _axis(
     scores: Mapping[str, Scores],
     baseline: str,
     effects: Sequence[VariantEffect],
+    controls: Sequence[VariantEffect],
     item_error: float,
 ) -> AxisInstability:
     means = {baseline: float(scores[baseline].mean())} | {e.variant: e.score for e in effects}
@@ -199,6 +220,7 @@ def _axis(
     return AxisInstability(
         axis=axis,
         effects=tuple(effects),
+        controls=tuple(controls),
         flip_rate=float(np.mean([e.flip_rate for e in effects])),
         ever_flipped=float(changed.any(axis=0).mean()),
         spread=float(np.std(list(means.values()), ddof=1)),

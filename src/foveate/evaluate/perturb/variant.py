@@ -39,6 +39,8 @@ class Variant:
         picture: a change of every picture's pixels; None for none.
         parameters: fields of `contract.Parameters` to set differently.
         style: the prompt style by name; None leaves the run's.
+        control: it changes nothing on purpose, to show that asking in variants does not either: measured, and in no
+            average over variants.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Variant:
     picture: PictureChange | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     style: str | None = None
+    control: bool = False
 
     def describe(self) -> dict[str, Any]:
         """For run.json: only what differs from the baseline, JSON-ready."""
@@ -55,6 +58,7 @@ class Variant:
             "picture": self.picture.describe() if self.picture else None,
             "parameters": dict(self.parameters),
             "style": self.style,
+            "control": self.control,
         }
         return {"name": self.name, "axis": self.axis} | {key: value for key, value in facts.items() if value}
 

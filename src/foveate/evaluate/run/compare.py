@@ -5,7 +5,7 @@ Owns which runs may be compared and what a comparison says. Knows no model, no H
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +18,7 @@ from foveate.evaluate.run.folder import RunFolder
 from foveate.evaluate.run.perturbation import rankings
 from foveate.evaluate.run.rebuild import named
 from foveate.evaluate.run.records import Row
-from foveate.evaluate.run.summary import grouped, style_name, unfinished
+from foveate.evaluate.run.summary import controls_of, grouped, style_name, unfinished
 from foveate.evaluate.statistics import compare_paired, holm, mcnemar, power_note, tie_groups
 from foveate.evaluate.statistics.bootstrap import RESAMPLES
 
@@ -65,14 +65,22 @@ def compare(paths: Sequence[Path], *, anyway: bool = False, seed: int = 0) -> Ro
             why="; ".join(differences),
             fix="Compare them all the same with --anyway; the result will say what differs.",
         )
-    found = compare_rows({arm.name: grouped(arm.folder) for arm in arms}, seed=seed)
+    controls = {name for arm in arms for name in controls_of(arm.folder.run)}
+    found = compare_rows({arm.name: grouped(arm.folder) for arm in arms}, controls=controls, seed=seed)
     return {"format": 1, "runs": [_describe(arm) for arm in arms], "differences": differences, **found}
 
 
-def compare_rows(rows: Mapping[str, Answers], *, resamples: int = RESAMPLES, seed: int = 0) -> Row:
+def compare_rows(
+    rows: Mapping[str, Answers],
+    *,
+    controls: Collection[str] = (),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Row:
     """The part of `compare` that needs no folder: samples by run, and by task and variant.
 
     Args:
+        controls: variants that change nothing on purpose: no part of rankings.
         resamples: of every interval, and of sign flips where they are drawn.
 
     Raises:
@@ -96,7 +104,7 @@ def compare_rows(rows: Mapping[str, Answers], *, resamples: int = RESAMPLES, see
     return {
         "comparisons": comparisons,
         "ties": [_ties(pair, rows, seed) for pair in pairs] if len(rows) > 2 else [],
-        "rankings": rankings(rows, seed=seed),
+        "rankings": rankings(rows, controls=controls, seed=seed),
         "left_out": [line for pair in pairs for line in _left_out(pair, rows)],
     }
 

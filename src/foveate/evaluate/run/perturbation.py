@@ -6,12 +6,12 @@ Owns the way from samples to `foveate.evaluate.perturb`'s measures and back to J
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from foveate.errors import FoveateError
-from foveate.evaluate.perturb.instability import AxisInstability, align, axis_instability
+from foveate.evaluate.perturb.instability import AxisInstability, VariantEffect, align, axis_instability
 from foveate.evaluate.perturb.rankings import ranking_instability
 from foveate.evaluate.perturb.variant import BASELINE
 from foveate.evaluate.run.records import Row
@@ -19,18 +19,19 @@ from foveate.evaluate.run.records import Row
 Groups = Mapping[tuple[str, str], Sequence[Row]]  # samples by task and variant
 
 
-def perturbations(groups: Groups, axes: Mapping[str, str]) -> list[Row]:
+def perturbations(groups: Groups, axes: Mapping[str, str], *, controls: Collection[str] = ()) -> list[Row]:
     """For each task with variants: each axis with its flips, spread and worst variant, or why there is no such figure.
 
     Args:
         axes: the axis of each variant, as run.json has it.
+        controls: variants that change nothing on purpose; see `axis_instability`.
     """
     found: list[Row] = []
     for task, variants in _varied(groups).items():
         rows = [row for variant in variants for row in groups[task, variant]]
         try:
             aligned = align(rows)
-            measured = axis_instability(aligned, axes)
+            measured = axis_instability(aligned, axes, controls=controls)
         except FoveateError as error:
             found.append({"task": task, "missing": str(error)})
             continue
@@ -65,25 +66,35 @@ def _axis(axis: AxisInstability) -> Row:
         "worst": axis.worst,
         "worst_score": axis.worst_score,
         "moved": list(axis.moved),
-        "variants": [
-            {
-                "variant": effect.variant,
-                "score": effect.score,
-                "gained": effect.gained,
-                "lost": effect.lost,
-                "flip_rate": effect.flip_rate,
-                "difference": effect.difference.difference,
-                "interval": [effect.difference.low, effect.difference.high],
-                "p_value": effect.difference.p_value,
-                "holm": effect.adjusted,
-            }
-            for effect in axis.effects
-        ],
+        "variants": [_effect(effect) for effect in axis.effects],
+        "controls": [_effect(effect) for effect in axis.controls],
     }
 
 
-def rankings(runs: Mapping[str, Groups], *, seed: int = 0) -> list[Row]:
-    """For each task that every run was asked in the same variants, two at least: how far they change its ranking."""
+def _effect(effect: VariantEffect) -> Row:
+    return {
+        "variant": effect.variant,
+        "score": effect.score,
+        "gained": effect.gained,
+        "lost": effect.lost,
+        "flip_rate": effect.flip_rate,
+        "difference": effect.difference.difference,
+        "interval": [effect.difference.low, effect.difference.high],
+        "p_value": effect.difference.p_value,
+        "holm": effect.adjusted,
+    }
+
+
+def rankings(runs: Mapping[str, Groups], *, controls: Collection[str] = (), seed: int = 0) -> list[Row]:
+    """For each task that every run was asked in the same variants, two at least: how far they change its ranking.
+
+    Args:
+        controls: variants that change nothing on purpose, which take no part.
+    """
+    runs = {
+        run: {pair: rows for pair, rows in groups.items() if pair[1] not in controls}
+        for run, groups in runs.items()
+    }
     first, *others = runs.values()
     found = []
     for task, variants in _varied(first).items():

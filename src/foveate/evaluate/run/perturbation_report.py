@@ -22,7 +22,8 @@ def perturbation_parts(summary: Mapping[str, Any]) -> list[str]:
         paragraph(
             "The same items, asked in ways that should not change the answers. A flip is an item whose score changes. "
             "Spread is the standard deviation of the variants' scores in points; item error is what other items would "
-            "have changed. The last column goes by paired tests, Holm-corrected over the task's variants."
+            "have changed. The last column goes by paired tests, Holm-corrected over the task's variants. A control "
+            "changes nothing on purpose: it shows what asking again does by itself, and no average has it."
         ),
     ]
     for record in summary["perturbations"]:
@@ -52,7 +53,7 @@ def _variants(record: Mapping[str, Any]) -> str:
         rows += [
             (
                 axis["axis"],
-                one["variant"],
+                one["variant"] + (" (control)" if one in axis["controls"] else ""),
                 tables.percent(one["score"]),
                 f"{100 * one['difference']:+.1f}",
                 tables.between(one["interval"]),
@@ -61,6 +62,6 @@ def _variants(record: Mapping[str, Any]) -> str:
                 one["lost"],
                 tables.p_value(one["holm"]),
             )
-            for one in axis["variants"]
+            for one in [*axis["controls"], *axis["variants"]]
         ]
     return f'<div class="bars">{table(header, rows)}</div>'

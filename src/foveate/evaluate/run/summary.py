@@ -46,7 +46,7 @@ def summarise(folder: RunFolder | Path) -> Row:
         "failed": len(run.failures),
         "unfinished": unfinished(run),
         "results": results,
-        "perturbations": perturbations(groups, axes),
+        "perturbations": perturbations(groups, axes, controls=controls_of(run.run)),
     }
     write_atomically(
         run.path / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -86,6 +86,11 @@ def unfinished(run: RunFolder) -> list[Row]:
         for part in run.run.get("parts", [])
     ]
     return [part for part in planned if part["asked"] < part["planned"]]
+
+
+def controls_of(run: Mapping[str, Any]) -> list[str]:
+    """The run's variants that change nothing on purpose."""
+    return [variant["name"] for variant in run["variants"] if variant.get("control")]
 
 
 def style_name(run: Mapping[str, Any]) -> str:
