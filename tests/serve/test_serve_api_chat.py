@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +13,10 @@ import httpx
 import openai
 import pytest
 from live_server import PICTURE, LiveServer, live_server
+from PIL import Image
 
 from foveate.engine import Engine, EngineConfig, SamplingParameters, VisualBudget
+from foveate.media import open_image
 
 QUESTIONS = ("How many objects are there?", "Is there a red circle?", "List every object with its place.")
 LONG = {"ignore_eos": True, "max_tokens": 700}  # fovea-nano's context is 1,024 tokens
@@ -94,6 +98,7 @@ def test_usage_headers_and_trace_tell_what_was_kept(server: LiveServer, ask: Cal
         assert [image["index"] for image in trace["images"]] == [0, 1]
         image = trace["images"][0]
         assert (image["width"], image["height"], image["grid"]) == (336, 336, [12, 12])
+        assert image["digest"] == open_image(PICTURE).digest
         assert (image["tokens"], image["tokens_kept"]) == (144, 36)
         assert (image["method"], image["budget"]) == ("fastervlm", "25%")
         [tile] = image["tiles"]
@@ -113,17 +118,14 @@ def test_a_full_budget_traces_every_token(server: LiveServer, ask: Callable[...,
 
 
 def test_a_wide_picture_of_a_padding_model_reaches_beyond_its_edges(server: LiveServer) -> None:
-    import base64
-    import io
-
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.new("RGB", (200, 100), "red").save(buffer, "PNG")
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     message = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": uri}}]}
     [image] = server.chat([message], foveate_trace=True, max_tokens=2).json()["foveate_trace"]["images"]
     assert image["tiles"][0]["box"] == [0, -50, 200, 150]
+    assert (image["width"], image["height"]) == (200, 100)
+    assert (image["processed_width"], image["processed_height"]) == (168, 168)
 
 
 @pytest.mark.parametrize(("detail", "kept"), [("low", 36), ("high", 144), ("auto", 144)])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from foveate.engine import AsyncEngine, EngineConfig, EngineStatistics, StepOutput
 from foveate.engine.async_engine import EngineStoppedError
 from foveate.serve.errors import ApiError
+from foveate.serve.fingerprint import ModelDigest
 from foveate.serve.flights import Flight
 from foveate.serve.jobs import Job
 from foveate.serve.recovery import TRIES, Continuation, can_go_on
@@ -60,6 +61,7 @@ class EngineFront:
         preprocess_workers: int = 2,
     ) -> None:
         self.model, self.config = model, config or EngineConfig()
+        self.digest = ModelDigest(model)
         self._on_event, self._workers = on_event, preprocess_workers
         self.capacity = self.config.max_sequences + max_queue
         self.refusals = Refusals()
@@ -89,6 +91,7 @@ class EngineFront:
     async def start(self) -> None:
         """Runs the engine's loop, and a new one should it break."""
         await self.engine.__aenter__()
+        self.digest.begin()  # so that the first request finds it there
         self._running.set()
         self._supervisor = asyncio.create_task(self._supervise(), name="foveate supervisor")
 

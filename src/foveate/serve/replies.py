@@ -32,6 +32,7 @@ class Envelope:
     model: str
     kind: str  # "chat.completion" or "text_completion"
     prefix: str
+    fingerprint: str | None = None
     trace: bool = False
     usage: bool = False
     logprobs: bool = False
@@ -47,6 +48,7 @@ class Envelope:
             "object": kind,
             "created": self.created,
             "model": self.model,
+            "system_fingerprint": self.fingerprint,
         }
 
 

@@ -1,7 +1,9 @@
 """What a reply tells of its pictures and its time: usage, headers, and the trace that a page can draw.
 
 Owns the trace's form. Boxes are in pixels of the picture as it was sent; where the processor pads it to a square, the
-square's tokens lie partly outside the picture, and where it crops, those of the middle are all there are.
+square's tokens lie partly outside the picture, and where it crops, those of the middle are all there are. What pixels
+the model saw is told by the digest of the decoded picture and by the size that it was brought to: the rest is code and
+configuration, which the reply's fingerprint covers.
 """
 
 from __future__ import annotations
@@ -94,6 +96,9 @@ def _image(
         "index": index,
         "width": item.width,
         "height": item.height,
+        "processed_width": item.grid.pixel_width,
+        "processed_height": item.grid.pixel_height,
+        "digest": item.digest,
         "grid": [item.grid.rows, item.grid.cols],
         "tiles": _tiles(layout_of(keep.grid), keep, frame_of(model, item)),
         "tokens": keep.total,

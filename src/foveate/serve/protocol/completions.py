@@ -51,6 +51,7 @@ class CompletionReply(Loose):
     model: str
     choices: list[CompletionChoice]
     usage: Usage
+    system_fingerprint: str | None = None
 
 
 EmbeddingItem = Words | ImagePart | TextPart

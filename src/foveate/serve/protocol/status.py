@@ -21,6 +21,9 @@ class ModelCard(Loose):
     accepts_images: bool
     visual_budget: str = Field(description="That of requests which give none.")
     reducer: str
+    system_fingerprint: str | None = Field(
+        None, description="Of weights, code and defaults: while it stays, the same request is answered alike."
+    )
 
 
 class ModelList(Loose):

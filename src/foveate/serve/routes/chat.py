@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from foveate.engine import OutputConstraint
 from foveate.serve.context import Here
 from foveate.serve.errors import ApiError
+from foveate.serve.fingerprint import fingerprint_of
 from foveate.serve.flights import Flight
 from foveate.serve.generate import answer
 from foveate.serve.jobs import Job
@@ -49,6 +50,7 @@ async def create_chat_completion(body: ChatRequest, request: Request, here: Here
         model=model_name,
         kind="chat.completion",
         prefix="chatcmpl",
+        fingerprint=await fingerprint_of(here),
         trace=bool(body.foveate_trace),
         usage=bool(body.stream_options and body.stream_options.include_usage),
         logprobs=bool(body.logprobs),

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from foveate.engine import Completion
 from foveate.serve.context import Context, Here
 from foveate.serve.errors import ApiError
+from foveate.serve.fingerprint import fingerprint_of
 from foveate.serve.flights import Flight
 from foveate.serve.generate import answer
 from foveate.serve.jobs import Job
@@ -58,6 +59,7 @@ async def create_completion(body: CompletionRequest, request: Request, here: Her
         model=model_name,
         kind="text_completion",
         prefix="cmpl",
+        fingerprint=await fingerprint_of(here),
         trace=bool(body.foveate_trace),
         usage=bool(body.stream_options and body.stream_options.include_usage),
         logprobs=body.logprobs is not None,

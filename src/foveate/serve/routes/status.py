@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from foveate import __version__
 from foveate.serve.context import Context, Here
 from foveate.serve.errors import ApiError
+from foveate.serve.fingerprint import fingerprint_of
 from foveate.serve.prompts import Conversation
 from foveate.serve.protocol.status import (
     DetokenizeReply,
@@ -56,7 +57,7 @@ async def metrics(here: Here) -> Response:
     return Response(here.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _card(here: Context) -> dict[str, Any]:
+async def _card(here: Context) -> dict[str, Any]:
     return {
         "id": here.model_name,
         "object": "model",
@@ -66,20 +67,21 @@ def _card(here: Context) -> dict[str, Any]:
         "accepts_images": here.model.accepts_images,
         "visual_budget": here.settings.visual_budget,
         "reducer": here.settings.reducer,
+        "system_fingerprint": await fingerprint_of(here),
     }
 
 
 @router.get("/v1/models", response_model=ModelList, tags=["OpenAI"])
 async def list_models(here: Here) -> dict[str, Any]:
     """The model that is served."""
-    return {"object": "list", "data": [_card(here)]}
+    return {"object": "list", "data": [await _card(here)]}
 
 
 @router.get("/v1/models/{name:path}", response_model=ModelCard, tags=["OpenAI"])
 async def get_model(name: str, here: Here) -> dict[str, Any]:
     """One model; 404 for others."""
     here.require_model(name)
-    return _card(here)
+    return await _card(here)
 
 
 @router.post("/tokenize", response_model=TokenizeReply, tags=["tokens"])
