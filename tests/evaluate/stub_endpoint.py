@@ -31,10 +31,17 @@ class StubEndpoint:
     """`with StubEndpoint(script) as server`: script is given the request's number from 0 and its body.
 
     Attributes:
+        fingerprint: told with every model; None tells none.
         bodies, times, heads: of the requests, in order of arrival.
     """
 
-    def __init__(self, script: Callable[[int, dict], Raw], models: tuple[str, ...] = ("eye",)) -> None:
+    def __init__(
+        self,
+        script: Callable[[int, dict], Raw],
+        models: tuple[str, ...] = ("eye",),
+        fingerprint: Any = None,
+    ) -> None:
+        self.fingerprint = fingerprint
         self.bodies: list[dict] = []
         self.times: list[float] = []
         self.heads: list[Any] = []
@@ -46,7 +53,8 @@ class StubEndpoint:
                 pass
 
             def do_GET(self) -> None:
-                self._send(Raw({"data": [{"id": name} for name in models]}))
+                told = {} if stub.fingerprint is None else {"system_fingerprint": stub.fingerprint}
+                self._send(Raw({"data": [{"id": name, **told} for name in models]}))
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))

@@ -260,6 +260,39 @@ def test_an_endpoints_key_is_of_all_that_is_sent():
     assert same.key(QUESTION, Parameters()) == keys["first"]
 
 
+def test_an_endpoints_key_has_the_fingerprint_that_the_server_tells():
+    def key(server):
+        settings = EndpointSettings(url=server.url, model="eye")
+        return OpenAIModel(settings).key(QUESTION, Parameters())
+
+    with StubEndpoint(always(said("4"))) as server:
+        keys = []
+        for server.fingerprint in (None, "fv_1", "fv_2", "fv_1"):
+            keys.append(key(server))
+        for server.fingerprint in ("", 5, ["fv_1"]):
+            assert key(server) == keys[0], "told badly is not told"
+    assert keys[1] == keys[3] and len(set(keys)) == 3
+
+
+def test_a_reply_of_another_fingerprint_than_the_keys_is_refused():
+    words = iter(("fv_1", "fv_2"))
+
+    def script(number, body):
+        reply = {"choices": [{"message": {"content": "4"}}], "system_fingerprint": next(words)}
+        return Raw(reply)
+
+    async def two(model):
+        model.key(QUESTION, Parameters())
+        first = await model.complete(QUESTION, Parameters())
+        with pytest.raises(EndpointError, match="fv_1 and is fv_2"):
+            await model.complete(QUESTION, Parameters())
+        await model.close()
+        return first
+
+    with StubEndpoint(script, fingerprint="fv_1") as server:
+        assert asyncio.run(two(OpenAIModel(EndpointSettings(url=server.url, model="eye")))).text == "4"
+
+
 @pytest.fixture(scope="module")
 def engine_model():
     from foveate.evaluate.endpoints.engine import EngineModel

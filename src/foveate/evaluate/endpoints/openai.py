@@ -27,6 +27,7 @@ from foveate.evaluate.endpoints.failures import (
     text_of,
     transport_error,
 )
+from foveate.evaluate.endpoints.identity import ServedFingerprint
 from foveate.evaluate.endpoints.pictures import DEFAULT, SendingCodec
 from foveate.evaluate.load.client import only_model
 from foveate.evaluate.load.settings import base_url
@@ -85,8 +86,9 @@ class EndpointSettings:
 class OpenAIModel:
     """`model = OpenAIModel(settings, key=os.environ.get("OPENAI_API_KEY"))`; close it in the end.
 
-    What such a server answers from is not known here: its weights and code are not in `key`. After changing either
-    behind the same address and name, ask without a cache.
+    Where the server tells a fingerprint of its weights and code in /v1/models, as `foveate serve` does, that is in
+    `key`, and a reply under another one is refused. Other servers are known by their address alone: after changing the
+    model behind the same address and name, ask without a cache.
     """
 
     def __init__(self, settings: EndpointSettings, *, key: str | None = None) -> None:
@@ -94,6 +96,7 @@ class OpenAIModel:
         self._base = base_url(settings.url)
         self._codec = SendingCodec.parse(settings.codec)
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._served = ServedFingerprint(self._base, settings.model, self._headers)
         self._client: httpx2.AsyncClient | None = None
         self._next = 0.0  # when the next request may be sent, on `time.monotonic`
 
@@ -108,13 +111,16 @@ class OpenAIModel:
         return {**facts, "extra": dict(self.settings.extra)}
 
     def key(self, messages: Sequence[Message], parameters: Parameters) -> str:
-        """See `contract.Model.key`: of the whole request, encoded pictures in it, and the address.
+        """See `contract.Model.key`: of the whole request, encoded pictures in it, the address and the server's
+        fingerprint, which is asked for the first time.
 
         Raises:
             FoveateError: a picture cannot be opened.
         """
         body, _ = self._body(messages, parameters)
-        return hashlib.sha256(json.dumps([self._base, body], sort_keys=True).encode()).hexdigest()
+        served = self._served.get()
+        facts = [self._base, body] if served is None else [self._base, body, served]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     async def complete(self, messages: Sequence[Message], parameters: Parameters) -> Reply:
         """See `contract.Model.complete`.
@@ -136,6 +142,7 @@ class OpenAIModel:
                     raise
                 await self._hold(error.retry_after, attempt)
         now = time.perf_counter()
+        self._served.check(data)
         choice, usage = data["choices"][0], data.get("usage")
         return Reply(
             text=text_of(choice["message"]),
