@@ -31,9 +31,9 @@ class ModelFlags:
     model_name: str | None
     key_variable: str | None
     rate: float | None
-    timeout: float
-    retries: int
-    codec: str
+    timeout: float | None
+    retries: int | None
+    codec: str | None
     body: str | None
     concurrency: int
     dtype: str
@@ -69,6 +69,9 @@ def _engine(flags: ModelFlags) -> Model:
         "--model-name": flags.model_name,
         "--key-from": flags.key_variable,
         "--rate": flags.rate,
+        "--timeout": flags.timeout,
+        "--retries": flags.retries,
+        "--codec": flags.codec,
         "--body": flags.body,
     }
     if given := [name for name, value in misplaced.items() if value is not None]:
@@ -87,14 +90,14 @@ def _endpoint(flags: ModelFlags, url: str) -> Model:
     from foveate.evaluate.endpoints.openai import EndpointSettings, OpenAIModel, served_model
 
     key = _key(flags.key_variable, url)
+    # What is not given stays as the settings have it.
+    given: dict[str, Any] = {"codec": flags.codec, "timeout": flags.timeout, "retries": flags.retries}
     settings = EndpointSettings(
         url=url,
         model=flags.model_name or served_model(url, key=key),
-        codec=flags.codec,
         rate=flags.rate,
-        timeout=flags.timeout,
-        retries=flags.retries,
         extra=_fields(flags.body),
+        **{name: value for name, value in given.items() if value is not None},
     )
     return OpenAIModel(settings, key=key)
 

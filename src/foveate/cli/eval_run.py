@@ -59,14 +59,16 @@ def run(
         float | None, typer.Option("--rate", help="Requests a second to the endpoint at most.")
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", help="Seconds without a byte until a request has failed.")
-    ] = 120.0,
+        float | None,
+        typer.Option("--timeout", help="Seconds without a byte until a request has failed; else 120."),
+    ] = None,
     retries: Annotated[
-        int, typer.Option("--retries", help="Further tries after failures that may pass.")
-    ] = 4,
+        int | None, typer.Option("--retries", help="Further tries after failures that may pass; else 4.")
+    ] = None,
     codec: Annotated[
-        str, typer.Option("--codec", help="Of pictures sent: png, webp, jpeg:85, webp:80.")
-    ] = "png",
+        str | None,
+        typer.Option("--codec", help="Of pictures sent: png, webp, jpeg:85, webp:80; else png."),
+    ] = None,
     body: Annotated[
         str | None,
         typer.Option("--body", metavar="JSON", help="Fields to add to requests; null takes one out."),
