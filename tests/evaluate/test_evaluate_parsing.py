@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -375,6 +377,13 @@ def test_number_words_come_back(value):
 )
 def test_short_answers(reply, expected):
     assert parsing.read_short(reply) == expected
+
+
+@pytest.mark.parametrize("reply", ["1 " * 8000, "A. " + ", actually so but " * 3000])
+def test_long_replies_are_read_in_a_moment(reply):
+    start = time.process_time()
+    read_number(reply), read_choice(reply, PETS)
+    assert time.process_time() - start < 5  # 14 and 19 seconds where the time is quadratic
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _SCALE_AFTER = re.compile(rf"\s*({'|'.join(_SCALES)})\b", re.IGNORECASE)
+_NEAR = 80  # characters beside a number that may qualify it; a reply of numbers alone is read in linear time
 _NOT_EXACT = re.compile(
     r"(?:\b(?:at least|at most|(?:more|fewer|less|greater|larger|bigger|smaller|higher|lower|other) than|or equal to"
     r"|up to|over|under|above|below|exceed(?:s|ing)?|(?:minimum|maximum)(?: of)?|min|max|no|not|never|cannot)|n't)"
@@ -46,7 +47,8 @@ def one_number(part: str) -> float | None:
     """The number; None where there is none, or two different ones, or only a bound ("at least 3", "3+") or a part."""
     values: set[float] = set()
     for found in _NUMBER.finditer(part):
-        before, after = part[: found.start()], part[found.end() :]
+        before = part[max(0, found.start() - _NEAR) : found.start()]
+        after = part[found.end() : found.end() + _NEAR]
         word = (found["word"] or "").casefold()
         if word == "one" and (not _ONE_AFTER.search(before) or re.match(r"\s+of\b", after)):
             continue

@@ -228,9 +228,7 @@ _REJECTED = re.compile(
     r"|[.:,?!=-]\s*(?:no|wrong|incorrect|false|not (?:correct|right|it|this|that))\s*(?:[.,;!\n]|$))",
     re.IGNORECASE,
 )
-_TURN = (
-    r"(?:(?i:actually|wait|no|or|and|rather|but|so|then|hence|maybe|instead|it is|it's|it must be)\b[\s,:]*)*"
-)
+_TURN = r"(?:(?i:actually|wait|no|or|and|rather|but|so|then|hence|maybe|instead|it is|it's|it must be)\b[\s,:]*){0,4}"
 _SETTLED = r"\s+(?i:is|must be|would be)\s+(?i:the )?(?i:correct|right|answer|best)\b"
 
 
