@@ -243,4 +243,5 @@ def test_rankings_are_held_against_chance_where_runs_share_variants(tmp_path):
         (tmp_path / name / RUN).write_text(json.dumps(run))
     assert compare([tmp_path / "steady", tmp_path / "fragile"])["rankings"] == []
     assert tables.rankings(result)[1][0][0] == "toy" and "Rankings between variants" in page(result)
+    assert "both orders p" in page(result) and tables.p_value(row["changes"][0]["reversal_p"]) in page(result)
     json.dumps(result, allow_nan=False)

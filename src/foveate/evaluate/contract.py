@@ -107,7 +107,8 @@ class Reply:
         finish_reason: "stop", "length", ...
         prompt_tokens, generated_tokens, image_tokens, image_tokens_kept, cached_tokens: None where not told.
         seconds: stages by name, "total" always.
-        pictures: for each picture sent: its size, codec and digest as the model's input was made.
+        pictures: for each picture sent: size and digest of the pixels that were handed over (those an endpoint decodes
+            from the bytes sent), before any resizing of the model's own, and the codec between.
         box_format: how boxes are written in `text`: the prompt style's name for it.
         earlier: replies of the turns before this one, first turn first.
     """

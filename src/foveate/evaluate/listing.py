@@ -1,4 +1,4 @@
-"""The table of tasks as `foveate eval tasks` and the docs show it: card, settings with defaults, axes that vary it.
+"""The table of tasks as `foveate eval tasks` and the docs show it: card, what it asks, settings with defaults.
 
 Owns the record; imports every task's file.
 """

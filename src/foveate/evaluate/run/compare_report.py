@@ -50,7 +50,9 @@ _TIES = (
 _RANKINGS = (
     "Kendall's tau-b between the rankings of two variants. Changes are runs whose order in a variant is the reverse of "
     "the baseline's; beside them how many there are when each question's variants are exchanged among themselves, as "
-    "if no variant had an effect of its own (mean and middle 95 %), and how often chance gives as many."
+    "if no variant had an effect of its own (mean and middle 95 %), and how often chance gives as many. Shift p: that "
+    "the two did not move against each other. Both orders p: that one of the two orders would not hold on its own. "
+    "Both are corrected over all pairs and variants of the task."
 )
 
 
@@ -64,6 +66,7 @@ def _order_changes(result: Mapping[str, Any]) -> list[str]:
         "points there",
         "points here",
         "shift p",
+        "both orders p",
     )
     rows = [
         (
@@ -74,6 +77,7 @@ def _order_changes(result: Mapping[str, Any]) -> list[str]:
             f"{100 * change['at_baseline']:+.1f}",
             f"{100 * change['in_variant']:+.1f}",
             tables.p_value(change["shift_p"]),
+            tables.p_value(change["reversal_p"]),
         )
         for row in result["rankings"]
         for change in row["changes"]
