@@ -12,6 +12,7 @@ from foveate.errors import FoveateError
 from foveate.evaluate.contract import BrokenItem, EvaluationError, Item, Reply, Scored
 from foveate.evaluate.corruptions import CORRUPTIONS, LOOKS, Corruption
 from foveate.evaluate.tasks.detection import Detection
+from foveate.evaluate.tasks.instances import seen_size
 from foveate.evaluate.tasks.referring import Referring
 from foveate.evaluate.tasks.scenarios import SCENARIOS, staged
 from foveate.evaluate.tasks.segmentation import Segmentation
@@ -46,6 +47,17 @@ def test_perfect_boxes_score_one_in_every_scenario(scenario, ask):
 def test_any_box_format_can_be_perfect(box_format):
     for task in (Detection(count=2, ask="all"), Segmentation(count=2), Referring(count=2)):
         assert all(each.score.outcome == "correct" for each in answered(task, box_format=box_format))
+
+
+def test_pixels_count_what_the_model_saw_where_all_of_the_picture_was_resized():
+    item = next(iter(Detection(count=1).items()))
+    width, height = item.target["size"]
+    sent = {"width": width, "height": height}
+    resized = {**sent, "processed_width": 2 * width, "processed_height": 3 * height}
+    whole = {**resized, "frame": [0.0, 0.0, float(width), float(height)]}
+    padded = {**resized, "frame": [0.0, -5.0, float(width), height + 5.0]}
+    sizes = [seen_size(item, Reply(text="", pictures=(one,))) for one in (sent, whole, padded)]
+    assert sizes == [(width, height), (2 * width, 3 * height), (width, height)]
 
 
 def test_scenarios_are_what_they_say():

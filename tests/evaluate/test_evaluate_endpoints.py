@@ -349,6 +349,9 @@ def test_what_the_engine_cannot_take_is_that_items_failure(engine_model):
     assert found == ["MediaError", "ContextLengthError"]
     assert reply.image_tokens_kept < reply.image_tokens and reply.seconds["total"] > 0
     assert reply.pictures[0]["codec"] == "none"
+    assert (reply.pictures[0]["width"], reply.pictures[0]["height"]) == (40, 30)
+    size = (reply.pictures[0]["processed_width"], reply.pictures[0]["processed_height"])
+    assert size == (168, 168) and reply.pictures[0]["frame"] == [0, -5, 40, 35], "fovea-nano pads to a square"
     assert reply.pictures[0]["digest"] == open_image(PIXELS).digest[:16]
 
 

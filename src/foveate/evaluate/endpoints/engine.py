@@ -22,6 +22,7 @@ from foveate.evaluate.contract import EvaluationError, Message, Parameters, Pict
 from foveate.evaluate.provenance import configuration_digest, describe_model, versions
 from foveate.evaluate.run.records import last_question
 from foveate.reduce.budget import Budget
+from foveate.serve.trace import frame_of
 
 if TYPE_CHECKING:
     import torch
@@ -136,7 +137,7 @@ class EngineModel:
             raise EvaluationError("The model failed on this item", why="a step of the engine raised an error")
         found = self._engine.engine.request_statistics(request_id)
         assert found is not None, "the engine remembers a request that has just ended"
-        return _reply(answer, found, prompts[0], time.perf_counter() - began)
+        return _reply(self.model, answer, found, prompts[0], time.perf_counter() - began)
 
     async def close(self) -> None:
         """Stops the engine."""
@@ -198,7 +199,9 @@ def _raw(tensor: torch.Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def _reply(answer: Completion, found: RequestStatistics, prompt: Prompt, total: float) -> Reply:
+def _reply(
+    model: VisionLanguageModel, answer: Completion, found: RequestStatistics, prompt: Prompt, total: float
+) -> Reply:
     stages = {
         "prepare": found.preprocess_seconds,
         "queue": found.preprocess_wait_seconds + (found.queue_seconds or 0.0),
@@ -217,8 +220,18 @@ def _reply(answer: Completion, found: RequestStatistics, prompt: Prompt, total: 
         image_tokens_kept=found.image_tokens_kept,
         cached_tokens=found.cached_tokens,
         seconds={name: value for name, value in stages.items() if value is not None},
-        pictures=tuple(
-            {"width": item.width, "height": item.height, "codec": "none", "digest": item.digest[:16]}
-            for item in prompt.media
-        ),
+        pictures=tuple(_picture_facts(model, item) for item in prompt.media),
     )
+
+
+def _picture_facts(model: VisionLanguageModel, item: PreparedMedia) -> dict[str, Any]:
+    """The picture that was handed over, and what the model's processor made of it: its size then, and which part."""
+    return {
+        "width": item.width,
+        "height": item.height,
+        "codec": "none",
+        "digest": item.digest[:16],
+        "processed_width": item.grid.pixel_width,
+        "processed_height": item.grid.pixel_height,
+        "frame": list(frame_of(model, item)),
+    }

@@ -196,10 +196,14 @@ class InstanceTask:
 
 
 def seen_size(item: Item, reply: Reply) -> Size:
-    """Width and height of the asked picture as it was sent, where the reply says so."""
+    """Of what pixels in a reply count: the picture as the model's processor resized it, where the reply says so and all
+    of it was resized; else as it was sent. Where a processor pads or crops, no size tells what pixels count."""
     last = reply.pictures[-1] if reply.pictures else {}
     width, height = item.target["size"]
-    return int(last.get("width", width)), int(last.get("height", height))
+    sent = int(last.get("width", width)), int(last.get("height", height))
+    if "processed_width" in last and list(last["frame"]) == [0, 0, *sent]:
+        return int(last["processed_width"]), int(last["processed_height"])
+    return sent
 
 
 def true_instances(item: Item) -> list[Instance]:
