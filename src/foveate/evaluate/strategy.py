@@ -1,8 +1,7 @@
 """What a reply to an ambiguous question does: answers, says which thing it took to be meant, lists, or asks back.
 
 A judge made of rules, so that it runs anywhere and says the same every time; how far it agrees with labels made by
-hand is published in docs/ambiguity.md. It sees the question and the reply, never the level or the target. Knows
-no task.
+hand is published in docs/evaluate.md. It sees the question and the reply, never the level or the target. Knows no task.
 """
 
 from __future__ import annotations
