@@ -1,7 +1,7 @@
 """Rows of data sets in the formats they are published in: JSON, JSONL, CSV and TSV, with pictures beside or inside.
 
 A row that cannot be read becomes a `BrokenItem`, so that one bad line neither ends a run nor goes unseen. Parquet and
-Arrow need packages that are not dependencies here: export them with `datasets`' `to_json`. Knows no task.
+Arrow need packages that are not dependencies here: `examples/export_dataset.py` exports them. Knows no task.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def data_file(data: str, names: Sequence[str]) -> Path:
         raise EvaluationError(
             f"{path.name} cannot be read",
             why=f"only {', '.join(_KINDS)} are",
-            fix='Export it: datasets.load_dataset(...)["test"].to_json("test.jsonl").',
+            fix="Export it: python examples/export_dataset.py NAME SPLIT test.jsonl, of Foveate's sources.",
         )
     return path
 

@@ -39,9 +39,9 @@ class Aqua:
     second reply. `Score.value` is AQuA's reward: 1 for strategy and facts, 0.7 for the strategy alone.
 
     Args:
-        data: `test.jsonl` or another split of the data set jihyoung/AQuA, exported by `datasets`' `to_json` (columns
-            filename, level, question, answer), with COCO's train2017 pictures beside it or in `image`. Its answers
-            are free text: strategies are scored, facts are not.
+        data: `test.jsonl` or another split of the data set jihyoung/AQuA, exported by `examples/export_dataset.py`
+            (columns filename, level, question, answer), with COCO's train2017 pictures beside it or in `image`. Its
+            answers are free text: strategies are scored, facts are not.
         count: questions of the embedded form, a quarter of them of each level.
         difficulty: of the world's scenes, 2 or 3; simpler ones have too few objects for level 3.
     """
@@ -50,7 +50,7 @@ class Aqua:
         title="ambiguous questions",
         paper="AQuA, arXiv 2603.07394",
         licence="CC-BY-4.0",
-        source="huggingface.co/datasets/jihyoung/AQuA, one split exported with to_json; COCO train2017",
+        source="hf jihyoung/AQuA, one split by examples/export_dataset.py; COCO train2017",
         metric="reward",
         max_tokens=96,
     )

@@ -24,9 +24,9 @@ class MultipleChoice:
     """Questions with lettered options. A reply counts by its letter or by an option's exact text.
 
     Args:
-        data: an MMBench `.tsv`, a SEED-Bench `.json`, or MMMU as JSON lines (each split exported with `datasets`'
-            `to_json`). The format is told by the columns. MMMU's open questions are counted as broken: they have
-            no options.
+        data: an MMBench `.tsv`, a SEED-Bench `.json`, or MMMU as JSON lines (each split exported by
+            `examples/export_dataset.py`). The format is told by the columns. MMMU's open questions are counted as
+            broken: they have no options.
         count: questions of the embedded form: attributes, counts and charts of the world with four options.
         option_shift: by how many places the options are moved on, the last ones coming first again.
         circular: ask every question once in each such order; `corpus_measures` tells how many were right in all.
@@ -36,7 +36,7 @@ class MultipleChoice:
         title="multiple choice",
         paper="MMBench, arXiv 2307.06281; SEED-Bench, arXiv 2307.16125; MMMU, arXiv 2311.16502",
         licence="Apache-2.0 (MMBench, MMMU), CC-BY-NC-4.0 (SEED-Bench)",
-        source="MMBench_DEV_EN.tsv; SEED-Bench.json; huggingface.co/datasets/MMMU/MMMU exported with to_json",
+        source="MMBench_DEV_EN.tsv; SEED-Bench.json; hf MMMU/MMMU by examples/export_dataset.py",
         max_tokens=32,
     )
 

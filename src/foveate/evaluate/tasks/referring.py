@@ -29,9 +29,9 @@ class Referring:
 
     Args:
         data: RefCOCO, RefCOCO+ or RefCOCOg as JSON lines: Qwen-VL's conversion (`refcoco_val.jsonl`: image, sent, bbox
-            as corners in pixels, width, height), which InternVL uses too, or lmms-lab/RefCOCO exported by `to_json`
-            (image, answer, bbox as corner and size in pixels; pictures are opened for their size). None asks the
-            world's grounding questions.
+            as corners in pixels, width, height), which InternVL uses too, or lmms-lab/RefCOCO exported by
+            `examples/export_dataset.py` (image, answer, bbox as corner and size in pixels; pictures are opened for
+            their size). None asks the world's grounding questions.
         count: questions of the embedded form.
         difficulty: of its scenes, 1 to 3.
     """
