@@ -170,6 +170,15 @@ def test_the_media_type_follows_the_bytes_and_the_digest_is_of_what_is_decoded(c
     facts = chosen.facts(data)
     assert facts["codec"] == codec and facts["digest"] == open_image(data).digest[:16]
     assert (facts["digest"] == open_image(PIXELS).digest[:16]) == lossless
+    assert ("subsampling" in facts) != lossless
+
+
+def test_a_jpeg_is_told_as_it_is_sampled():
+    codec = SendingCodec.parse("jpeg:70")
+    data = codec.encode(PIXELS)
+    (_, horizontal, vertical, _), *rest = Image.open(io.BytesIO(data)).layer
+    assert codec.facts(data)["subsampling"] == "4:4:4"
+    assert all((h, v) == (horizontal, vertical) for _, h, v, _ in rest), "colour is as fine as brightness"
 
 
 @pytest.mark.parametrize("codec", ["gif", "jpeg", "jpeg:0", "jpeg:101", "png:5", ""])

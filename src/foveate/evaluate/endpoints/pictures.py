@@ -19,11 +19,16 @@ from foveate.media import open_image
 
 DEFAULT = "png"
 _MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+_SUBSAMPLING = {"JPEG": "4:4:4", "WEBP": "4:2:0"}  # lossy WebP knows no other
 
 
 @dataclass(frozen=True, kw_only=True)
 class SendingCodec:
-    """How pictures are sent: "png" and "webp" without loss, "jpeg:85" and "webp:80" with a quality from 1 to 100."""
+    """How pictures are sent: "png" and "webp" without loss, "jpeg:85" and "webp:80" with a quality from 1 to 100.
+
+    The variant "codec:jpeg-85" of `perturb` is another codec: it halves the resolution of colour too, as most programs
+    do. Facts of a lossy codec tell how colour is sampled.
+    """
 
     name: str
     kind: str
@@ -66,7 +71,8 @@ class SendingCodec:
     def facts(self, data: bytes) -> dict[str, object]:
         """What a reply tells of a picture that was sent as these bytes."""
         seen = open_image(data)
-        return {"width": seen.width, "height": seen.height, "codec": self.name, "digest": seen.digest[:16]}
+        told = {"width": seen.width, "height": seen.height, "codec": self.name, "digest": seen.digest[:16]}
+        return told if self.quality is None else told | {"subsampling": _SUBSAMPLING[self.kind]}
 
     def uri(self, data: bytes) -> str:
         """The data: URI of encoded bytes."""
