@@ -19,9 +19,9 @@ from foveate.evaluate.contract import EvaluationError
 from foveate.evaluate.perturb.variant import BASELINE
 from foveate.evaluate.statistics import PairedDifference, compare_paired, holm, wilson_interval
 from foveate.evaluate.statistics.bootstrap import gather
+from foveate.evaluate.statistics.proportions import NORMAL_95
 
 Scores = NDArray[np.float64]
-_Z = 1.959964  # standard errors to each end of a 95 % interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,7 @@ def standard_error(scores: Scores, clusters: Sequence[Hashable]) -> float:
         return math.nan
     if np.ptp(groups.sums / groups.sizes) < 1e-12:
         low, high = wilson_interval(0, count)
-        return (high - low) / (2 * _Z)
+        return (high - low) / (2 * NORMAL_95)
     apart = groups.sums - groups.mean * groups.sizes
     return float(math.sqrt(count / (count - 1) * np.sum(apart**2)) / groups.sizes.sum())
 

@@ -24,6 +24,7 @@ from foveate.evaluate.run.rebuild import named, task_of
 from foveate.evaluate.run.records import Row, last_question
 from foveate.evaluate.run.summary import grouped, summarise
 from foveate.evaluate.run.worst import pictures_of
+from foveate.evaluate.statistics.proportions import NORMAL_95
 
 
 def export_lmms_eval(run: RunFolder | Path, output: Path) -> list[Path]:
@@ -140,4 +141,4 @@ def _error(row: Mapping[str, Any]) -> float:
     """The standard error that a 95 % interval of this width has: the intervals themselves are not symmetric."""
     low, high = row["interval"]
     width = float(high - low)
-    return width / (2 * 1.959964) if math.isfinite(width) else width
+    return width / (2 * NORMAL_95) if math.isfinite(width) else width

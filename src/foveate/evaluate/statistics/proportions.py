@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+NORMAL_95 = 1.959964  # standard errors to each end of a normal 95 % interval
 
-def wilson_interval(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
+
+def wilson_interval(successes: int, trials: int, *, z: float = NORMAL_95) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927), 95 % by default.
 
     Unlike the normal approximation it never collapses to a point at 0 % or 100 %.

@@ -14,14 +14,13 @@ from foveate.errors import nearest
 from foveate.evaluate import parsing
 from foveate.evaluate.boxes import read_boxes, write_boxes
 from foveate.evaluate.contract import AnswerForm, EvaluationError, Item, Reply, Score, TaskCard, user
-from foveate.evaluate.embedded import scene_picture
+from foveate.evaluate.embedded import FIRST, scene_picture
 from foveate.evaluate.nano import outcome
 from foveate.evaluate.overlap import intersection_over_union
 from foveate.world import FAMILIES, Question, Scene, sample_scene
 from foveate.world.questions import ask
 
-FIRST = 3_000_000  # of this task's stretch of the test split
-_STRETCH = 4_000  # pictures for each family
+_STRETCH = 4_000  # pictures for each family, from the first of the test split's that tasks have
 _SAME_PLACE = 0.5  # intersection over union from which a box is right
 
 
