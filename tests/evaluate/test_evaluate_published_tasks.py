@@ -132,6 +132,19 @@ def test_edit_distances_known():
     assert anls("abcdefghij", ["abcdefghix"]) == pytest.approx(0.9) and anls("ab", ["xy"]) == 0
 
 
+def test_questions_on_a_picture_inside_their_rows_belong_together(tmp_path):
+    one, other = ({"bytes": base64.b64encode(png(shade)).decode()} for shade in (200, 40))
+    file = tmp_path / "test.jsonl"
+    for name, row in (
+        ("chartqa", {"query": "How many?", "label": "14"}),
+        ("docvqa", {"question": "Who?", "answers": ["Paul"]}),
+        ("aqua", {"question": "Who?", "level": 1}),
+    ):
+        file.write_text(lines(*({**row, "image": image} for image in (one, one, other))))
+        first, second, third = get_task(name, data=str(file)).items()
+        assert first.cluster == second.cluster != third.cluster, name
+
+
 def test_chartqa(tmp_path):
     rows = [
         {"imgname": "1.png", "query": "How many?", "label": "14"},

@@ -158,12 +158,12 @@ def _published(folder: Path, place: str, row: Row) -> Item:
     level = int(column(row, "level"))
     if level not in LEVELS:
         raise ValueError(f"there is no level {level}")
-    name = column(row, "image", "filename")
+    picture = picture_from(column(row, "image", "filename"), folder)
     return Item(
         id=place,
-        messages=(user(picture_from(name, folder), str(column(row, "question"))),),
+        messages=(user(picture, str(column(row, "question"))),),
         target={"level": level, "reference": str(row.get("answer") or "")},
-        cluster=str(row.get("filename") or place),
+        cluster=str(row.get("filename") or picture.name),
         tags=(f"level-{level}",),
     )
 

@@ -22,7 +22,8 @@ class Detection(InstanceTask):
 
     A reply is correct where every object is found once (IoU of at least 0.5) and nothing else is; its value is F1 at
     0.5. Over all replies: COCO's mean average precision (see `coco.average_precision` for what stands in for
-    confidence), precision and recall at 0.5, and the share of replies that could not be read, which find nothing.
+    confidence, and `InstanceTask.average_precision` for questions about one class), precision and
+    recall at 0.5, and the share of replies that could not be read, which find nothing.
 
     Args:
         data: a COCO file (`instances_val2017.json` and its like) or the folder that holds annotations/ and the

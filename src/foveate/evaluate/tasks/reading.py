@@ -152,15 +152,15 @@ def _document(folder: Path, place: str, row: Row) -> Item:
         answers = [answers]
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers) or not answers:
         raise ValueError("answers is not a list of texts")
-    name = column(row, "image")
+    picture = picture_from(column(row, "image"), folder)
     kinds: Any = row.get("question_types") or ()
     if isinstance(kinds, str):
         kinds = (kinds,)
     return Item(
         id=str(row.get("questionId", place)),
-        messages=(user(picture_from(name, folder), str(column(row, "question"))),),
+        messages=(user(picture, str(column(row, "question"))),),
         target={"answers": answers},
-        cluster=str(row.get("docId", place)),
+        cluster=str(row.get("docId", picture.name)),
         tags=tuple(str(kind) for kind in kinds),
         form="word",
     )
@@ -170,11 +170,12 @@ def _chart(folder: Path, place: str, row: Row) -> Item:
     name = column(row, "imgname", "image")
     if isinstance(name, str) and (folder / "png" / name).exists():
         name = f"png/{name}"
+    picture = picture_from(name, folder)
     label = str(column(row, "label", "answer"))
     return Item(
         id=place,
-        messages=(user(picture_from(name, folder), str(column(row, "query", "question"))),),
+        messages=(user(picture, str(column(row, "query", "question"))),),
         target={"answers": [label]},
-        cluster=str(row.get("imgname", place)),
+        cluster=picture.name,
         form="number" if _as_number(label) is not None else "word",
     )
