@@ -68,7 +68,7 @@ def test_the_file_is_found_or_its_absence_told(tmp_path):
     with pytest.raises(EvaluationError, match="no data"):
         data_file(str(tmp_path / "absent.json"), ())
     (tmp_path / "a.parquet").write_text("")
-    with pytest.raises(EvaluationError, match="to_json"):
+    with pytest.raises(EvaluationError, match="export_dataset"):
         data_file(str(tmp_path / "a.parquet"), ())
 
 
