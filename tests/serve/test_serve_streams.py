@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import tiny
+from live_server import live_server
 
 from foveate.decode.streaming import StreamingSession, StreamSettings
 from foveate.serve import streams as store_module
@@ -19,6 +20,13 @@ from foveate.serve.streams import MOST_STREAMS, MOST_WAITING, StreamStore
 
 SIZE = {"width": 168, "height": 168}
 SMALL = {"vision_seconds": 2, "reply_tokens": 4, "text_tokens": 16}
+
+
+@pytest.fixture(scope="module")
+def server(model):
+    """One of its own: other tests leave streams open, and there are only so many."""
+    with live_server(model) as live:
+        yield live
 
 
 def frame(number):
