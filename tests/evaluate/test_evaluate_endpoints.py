@@ -319,25 +319,6 @@ def test_an_engines_key_is_of_tokens_pixels_parameters_weights_and_code(engine_m
             assert engine_model.key(QUESTION, Parameters()) != keys["first"]
 
 
-def test_the_code_digest_follows_the_sources(tmp_path, monkeypatch):
-    import foveate
-    from foveate.evaluate.endpoints import engine
-
-    for room in engine.ANSWERING:
-        (tmp_path / room).mkdir()
-        (tmp_path / room / "a.py").write_text("1")
-    (tmp_path / "cli").mkdir()
-    monkeypatch.setattr(foveate, "__file__", str(tmp_path / "__init__.py"))
-    digests = []
-    for changed in (None, "cli/b.py", "engine/b.py", "media/a.py"):
-        if changed:
-            (tmp_path / changed).write_text("2")
-        engine.code_digest.cache_clear()
-        digests.append(engine.code_digest())
-    engine.code_digest.cache_clear()
-    assert digests[0] == digests[1] and len(set(digests)) == 3
-
-
 def test_what_the_engine_cannot_take_is_that_items_failure(engine_model):
     def lost():
         raise MediaError("gone.png does not exist")

@@ -11,7 +11,6 @@ import pytest
 import foveate
 from foveate.evaluate.contract import Parameters, user
 from foveate.evaluate.endpoints.engine import ANSWERING, EngineModel
-from foveate.evaluate.provenance import configuration_digest
 from foveate.models import load
 
 ROOT = Path(foveate.__file__).parent
@@ -42,23 +41,6 @@ def test_the_code_that_names_an_answer_is_all_that_the_engine_imports():
         found.add(room)
         waiting |= imported(room) - found
     assert set(ANSWERING) == found
-
-
-def test_any_file_that_a_loader_reads_changes_the_digest(checkpoint):
-    digests = [configuration_digest(checkpoint)]
-    for name in (
-        "config.json",
-        "generation_config.json",
-        "tokenizer_config.json",
-        "chat_template.jinja",
-        "merges.txt",
-    ):
-        file = checkpoint / name
-        file.write_text((file.read_text() if file.exists() else "") + " ")
-        digests.append(configuration_digest(checkpoint))
-    assert len(set(digests)) == 6
-    (checkpoint / "notes.md").write_text("of no matter")
-    assert configuration_digest(checkpoint) == digests[-1]
 
 
 def test_another_generation_config_is_another_answer(checkpoint):

@@ -14,6 +14,7 @@ import pytest
 from live_server import LiveServer, live_server
 
 import foveate
+from foveate.models.digest import code_digest
 from foveate.serve import fingerprint
 
 DESCRIBED = {"dtype": "float32", "device": "cpu", "quantisation": "none", "context_length": 9}
@@ -45,7 +46,8 @@ def test_other_defaults_of_a_server_are_another(server: LiveServer, model: Any) 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "generation_config.json", "merges.txt"])
 def test_any_file_that_is_loaded_counts(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("1")
+    for one in {"model.safetensors", name}:
+        (tmp_path / one).write_text("1")
     before = fingerprint.model_digest(made(tmp_path))
     assert fingerprint.model_digest(made(tmp_path)) == before
     (tmp_path / "README.md").write_text("words")
@@ -56,15 +58,16 @@ def test_any_file_that_is_loaded_counts(tmp_path: Path, name: str) -> None:
 
 
 def test_code_counts_where_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").write_text("1")
     for room in (*fingerprint.ROOMS, "cli"):
         (tmp_path / room).mkdir()
     monkeypatch.setattr(foveate, "__file__", str(tmp_path / "__init__.py"))
     digests = []
     for changed in ("cli/a.py", *(f"{room}/a.py" for room in fingerprint.ROOMS)):
-        fingerprint._code_digest.cache_clear()
-        digests.append(fingerprint._code_digest())
+        code_digest.cache_clear()
+        digests.append(fingerprint.model_digest(made(tmp_path)))
         (tmp_path / changed).write_text("1")
-    fingerprint._code_digest.cache_clear()
+    code_digest.cache_clear()
     assert digests[0] == digests[1] and len(set(digests)) == len(fingerprint.ROOMS)
 
 

@@ -5,7 +5,6 @@ Reads folders only: no torch, no network, nothing written.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import foveate
 from foveate.cli.arguments import EMBEDDED_MODEL
+from foveate.models.digest import weights_digest
 from foveate.models.registry import supported_families
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -75,7 +75,7 @@ def embedded_model() -> KnownModel | None:
         model_type=model_type,
         origin="embedded",
         bytes=weights.stat().st_size,
-        digest=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        digest=weights_digest(folder),
         folder=str(folder),
     )
 

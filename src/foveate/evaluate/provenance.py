@@ -5,7 +5,6 @@ Shared by everything that records a measurement. Knows no task; what it writes h
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import foveate
-from foveate.models.checkpoint_files import HUB_FILES
+from foveate.models.digest import weights_digest
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
@@ -48,27 +47,8 @@ def versions() -> dict[str, str]:
 
 def describe_model(model: VisionLanguageModel) -> dict[str, Any]:
     """What was measured, without paths of this machine; the weights by their SHA-256."""
-    digest = hashlib.sha256()
-    for file in sorted(model.folder.glob("*.safetensors")):
-        with file.open("rb") as weights:
-            while piece := weights.read(1 << 24):
-                digest.update(piece)
     facts = {name: value for name, value in model.describe().items() if name not in ("weights", "ref")}
-    return {"name": model.folder.name, **facts, "weights_sha256": digest.hexdigest()}
-
-
-def configuration_digest(folder: Path) -> str:
-    """SHA-256 in hex of what a checkpoint has beside its weights: configurations, tokeniser, chat template.
-
-    All that a loader may read is in it, and with that some files that change no answer; too much asks a model again,
-    too little would keep the answers of another.
-    """
-    digest = hashlib.sha256()
-    files = {file for pattern in HUB_FILES for file in folder.glob(pattern) if file.suffix != ".safetensors"}
-    for file in sorted(files):
-        content = file.read_bytes()
-        digest.update(f"\0{file.name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
+    return {"name": model.folder.name, **facts, "weights_sha256": weights_digest(model)}
 
 
 def write_atomically(path: Path, text: str) -> None:

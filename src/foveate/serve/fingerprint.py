@@ -7,15 +7,12 @@ a request; so a client may keep a reply by it. Owns what goes into the word. Kno
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
-import importlib.metadata
 import json
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import foveate
+from foveate.models.digest import code_digest, configuration_digest, weights_digest
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
@@ -24,9 +21,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 # Rooms whose code decides what is answered; this one too, as it lays out prompts and ends answers.
 ROOMS = ("media", "models", "reduce", "decode", "engine", "serve")
-LIBRARIES = ("torch", "transformers", "numpy", "pillow")
-# What a checkpoint's loader may read: weights, configurations, tokeniser, chat template.
-_READ = (".safetensors", ".json", ".jinja", ".model", ".txt")
 _FACTS = ("dtype", "device", "quantisation", "context_length")
 
 
@@ -72,30 +66,6 @@ def model_digest(model: VisionLanguageModel) -> str:
         OSError: a file cannot be read.
     """
     described = model.describe()
-    digest = hashlib.sha256(json.dumps([str(described[name]) for name in _FACTS]).encode())
-    digest.update(_code_digest().encode())
-    for file in sorted(model.folder.iterdir()):
-        if file.suffix in _READ and file.is_file():
-            _add(digest, file.name, file)
-    return digest.hexdigest()
-
-
-@functools.cache
-def _code_digest() -> str:
-    """The files are read and not the commit: a checkout with changes differs from one without."""
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    digest = hashlib.sha256(json.dumps(versions, sort_keys=True).encode())
-    root = Path(foveate.__file__).parent
-    for room in ROOMS:
-        for file in sorted((root / room).rglob("*")):
-            if file.suffix in (".py", ".c"):
-                _add(digest, file.relative_to(root).as_posix(), file)
-    return digest.hexdigest()
-
-
-def _add(digest: hashlib._Hash, name: str, file: Path) -> None:
-    """Name and size first, so that no two sets of files give the same bytes."""
-    digest.update(f"\0{name}\0{file.stat().st_size}\0".encode())
-    with file.open("rb") as content:
-        while piece := content.read(1 << 24):
-            digest.update(piece)
+    facts = [str(described[name]) for name in _FACTS]
+    digests = [weights_digest(model), configuration_digest(model), code_digest(ROOMS)]
+    return hashlib.sha256(json.dumps(facts + digests).encode()).hexdigest()

@@ -6,7 +6,6 @@ code) and what a reply tells. Knows no tasks and no run.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import time
@@ -15,12 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import foveate
 from foveate.engine import AsyncEngine, EngineConfig, SamplingParameters, VisualBudget
 from foveate.engine.threads import release_team
 from foveate.evaluate.contract import EvaluationError, Message, Parameters, Picture, Reply
-from foveate.evaluate.provenance import configuration_digest, describe_model, versions
+from foveate.evaluate.provenance import describe_model
 from foveate.evaluate.run.records import last_question
+from foveate.models.digest import code_digest, configuration_digest
 from foveate.reduce.budget import Budget
 from foveate.serve.trace import frame_of
 
@@ -36,23 +35,6 @@ ANSWERING = ("media", "models", "reduce", "decode", "engine")
 # Facts of the model that do: the same question to a model with another of these is another question.
 _DECIDING = ("weights_sha256", "configuration_sha256", "dtype", "device", "quantisation")
 _SMALL_CONTEXT = 8192  # tokens
-
-
-@functools.cache
-def code_digest() -> str:
-    """Digest of the sources that decide an answer and of the libraries below them.
-
-    The files are read and not the commit: a checkout with changes differs from one without, and a commit that touches
-    other rooms leaves answers valid.
-    """
-    digest = hashlib.sha256(json.dumps(versions(), sort_keys=True).encode())
-    root = Path(foveate.__file__).parent
-    for room in ANSWERING:
-        for file in sorted((root / room).rglob("*")):
-            if file.suffix in (".py", ".c"):
-                digest.update(f"\0{file.relative_to(root).as_posix()}\0".encode())
-                digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 class EngineModel:
@@ -76,9 +58,9 @@ class EngineModel:
         self._facts = {
             "kind": "engine",
             **describe_model(model),
-            "configuration_sha256": configuration_digest(model.folder),
+            "configuration_sha256": configuration_digest(model),
             "name": name,
-            "code": code_digest(),
+            "code": code_digest(ANSWERING)[:16],
         }
 
     def describe(self) -> dict[str, Any]:
