@@ -29,8 +29,8 @@ lint: setup
 	$(BIN)/lint-imports --no-logo
 
 unit: setup
-	# One thread: beside any other busy process, parallel torch on few cores is many times slower.
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	# One thread and a process a core: beside any other busy process, parallel torch on few cores is many times slower.
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 # 15 minutes by default (FOVEATE_STRESS_SECONDS sets each part); FOVEATE_SOAK_OUTPUT=FILE keeps the server's figures.
 stress: setup  # random arrivals and aborts in the engine, 64 bad clients at the server, known attacks

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import struct
-import time
 import tracemalloc
 import warnings
 import zlib
@@ -84,15 +83,14 @@ def claim(kind: str, width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def measured(source: bytes, limits: MediaLimits) -> tuple[str, int, float]:
-    """The error's text, the peak of Python-side memory above the start, and the seconds it took."""
+def measured(source: bytes, limits: MediaLimits) -> tuple[str, int]:
+    """The error's text and the peak of Python-side memory above the start."""
     tracemalloc.start()
-    start = time.perf_counter()
     with pytest.raises(MediaError) as error:
         open_image(source, limits=limits)
-    seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return str(error.value), peak, seconds
+    return str(error.value), peak
 
 
 @pytest.fixture
@@ -106,17 +104,17 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_giant_claims_raise_before_decoding(kind: str, no_decoding: None) -> None:
     side = 60_000 if "webp" not in kind else 16_000
-    text, peak, seconds = measured(claim(kind, side, side), MediaLimits(max_side=65_536))
+    text, peak = measured(claim(kind, side, side), MediaLimits(max_side=65_536))
     assert (
         f"{side * side:,} pixels" in text and "max_pixels is 67,108,864" in text and f"{side}x{side}" in text
     )
-    assert peak < 4_000_000 and seconds < 2.0
+    assert peak < 4_000_000
 
 
 def test_png_of_60000_squared_costs_nothing_by_default() -> None:
-    text, peak, seconds = measured(png(60_000, 60_000, b"\0" * 100_000), MediaLimits())
+    text, peak = measured(png(60_000, 60_000, b"\0" * 100_000), MediaLimits())
     assert "60,000 pixels, and max_side is 32,768" in text
-    assert peak < 4_000_000 and seconds < 2.0
+    assert peak < 4_000_000
 
 
 def test_simple_webp_headers_are_read_before_the_canvas_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
