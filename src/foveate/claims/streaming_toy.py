@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     import torch
 
-    from foveate.claims.base import Progress
     from foveate.decode.streaming.settings import StreamSettings
     from foveate.models.base import VisionLanguageModel
 
@@ -148,48 +145,77 @@ def _adapted(built: Any) -> VisionLanguageModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """One stream: per second, whether the answer was right, processor seconds, tokens and pages kept [S]."""
+    """One second of a stream: whether the answer was right, what it took in seconds of the processor and of the wall,
+    and what is kept behind it."""
 
-    right: np.ndarray
-    seconds: np.ndarray
-    tokens: np.ndarray
-    pages: np.ndarray
-    page_bytes: int
+    right: bool
+    processor: float
+    wall: float
+    tokens: int
+    bytes: int
 
 
-def watch(
-    toy: Toy, settings: StreamSettings, *, length: int, seed: int, progress: Progress = lambda done: None
-) -> Watched:
-    """Shows the toy a stream of `length` seconds, one chunk a second; it reads its own answers, right or wrong."""
-    import torch
+class ToyStream:
+    """One stream that the toy watches, a second at a time; it reads its own answers, right or wrong.
 
-    from foveate.decode.streaming.settings import bound_of
-    from foveate.decode.streaming.state import Piece, StreamState, token_bytes
-    from foveate.decode.streaming.window import Kind
+    A toy that has lost the key goes on with one of its own, and is always right where that happens to be the stream's:
+    accuracies are only worth something over all keys.
 
-    generator = torch.Generator().manual_seed(1_000_003 * seed + length)
-    key = int(torch.randint(0, KEYS, (1,), generator=generator))
-    each = token_bytes(toy.model)
-    state = StreamState(toy.model, settings, bound_of(settings, turn_tokens=VISUAL, token_bytes=each))
-    words = toy.model.hf_model.get_input_embeddings()
-    state.extend([Piece(kind=Kind.TEXT, tokens=[START, FIRST_KEY + key, END], second=-1)])
-    said: list[int] = []
-    told: list[tuple[bool, float, int, int]] = []
-    for second in range(length):
-        shown = int(torch.randint(0, CLASSES, (1,), generator=generator))
-        visual = toy.looks[shown] + _NOISE * torch.randn(VISUAL, toy.looks.shape[1], generator=generator)
-        began = time.process_time()
+    Args:
+        key: what the opening states, modulo the number of keys.
+        seed: of what is shown.
+    """
+
+    def __init__(self, toy: Toy, settings: StreamSettings, *, key: int, seed: int) -> None:
+        import torch
+
+        from foveate.decode.streaming.settings import bound_of
+        from foveate.decode.streaming.state import Piece, StreamState, token_bytes
+        from foveate.decode.streaming.window import Kind
+
+        self._toy, self._key = toy, key % KEYS
+        self._generator = torch.Generator().manual_seed(seed)
+        each = token_bytes(toy.model)
+        self._page_bytes = settings.page_tokens * each
+        bound = bound_of(settings, turn_tokens=VISUAL, token_bytes=each)
+        self._state = StreamState(toy.model, settings, bound)
+        opening = [START, FIRST_KEY + self._key, END]
+        self._state.extend([Piece(kind=Kind.TEXT, tokens=opening, second=-1)])
+        self._second, self._said = 0, list[int]()
+
+    def watch(self) -> Watched:
+        """The next second, run as one chunk with the answer to the one before."""
+        import torch
+
+        from foveate.decode.streaming.state import Piece
+        from foveate.decode.streaming.window import Kind
+
+        toy, state, second, said = self._toy, self._state, self._second, self._said
+        shown = int(torch.randint(0, CLASSES, (1,), generator=self._generator))
+        noise = torch.randn(VISUAL, toy.looks.shape[1], generator=self._generator)
+        processor, wall = time.process_time(), time.perf_counter()
         state.evict(second)
         pieces = [Piece(kind=Kind.TEXT, tokens=said, second=second)] if said else []
-        embeds = torch.cat([words(torch.tensor(said, dtype=torch.long)), visual])[None]
+        words = toy.model.hf_model.get_input_embeddings()(torch.tensor(said, dtype=torch.long))
+        embeds = torch.cat([words, toy.looks[shown] + _NOISE * noise])[None]
         turn = Piece(kind=Kind.TURN, tokens=[PICTURE] * VISUAL, second=second)
-        said = [int(state.extend([*pieces, turn], embeds=embeds).argmax())]
-        took = time.process_time() - began
-        right = said[0] == FIRST_ANSWER + int(toy.table[shown, key])
-        told.append((right, took, len(state.window), state.window.pool.in_use))
-        progress(second + 1)
-    state.end()
-    right_, seconds, tokens, pages = (np.array(column) for column in zip(*told, strict=True))
-    return Watched(
-        right=right_, seconds=seconds, tokens=tokens, pages=pages, page_bytes=settings.page_tokens * each
-    )
+        self._said = [int(state.extend([*pieces, turn], embeds=embeds).argmax())]
+        processor, wall = time.process_time() - processor, time.perf_counter() - wall
+        self._second += 1
+        return Watched(
+            right=self._said[0] == FIRST_ANSWER + int(toy.table[shown, self._key]),
+            processor=processor,
+            wall=wall,
+            tokens=len(state.window),
+            bytes=state.window.pool.in_use * self._page_bytes,
+        )
+
+    def watch_all(self, seconds: int) -> list[Watched]:
+        """The next seconds; then everything is given back."""
+        seen = [self.watch() for _ in range(seconds)]
+        self.close()
+        return seen
+
+    def close(self) -> None:
+        """Gives everything back."""
+        self._state.end()
