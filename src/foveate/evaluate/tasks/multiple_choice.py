@@ -15,8 +15,8 @@ from foveate.evaluate.contract import BrokenItem, Item, Picture, Reply, Score, S
 from foveate.evaluate.embedded import asked_scenes, scene_picture
 from foveate.evaluate.parsing import read_choice, verdict
 from foveate.evaluate.published import Row, column, data_file, items_from, picture_from
+from foveate.evaluate.tasks.lettering import LETTERS, lettered
 
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PLACE = re.compile(r"<image (\d)>")
 
 
@@ -89,18 +89,13 @@ class MultipleChoice:
         shifts = range(len(options)) if self.circular else [self.option_shift % len(options)]
         items = []
         for shift in shifts:
-            order = [(place + shift) % len(options) for place in range(len(options))]
-            lettered = {_LETTERS[place]: options[at] for place, at in enumerate(order)}
-            listed = "\n".join(f"{letter}. {option}" for letter, option in lettered.items())
+            by_letter, letters = lettered(options, shift=shift)
+            listed = "\n".join(f"{letter}. {option}" for letter, option in by_letter.items())
             items.append(
                 Item(
                     id=f"{name}-shift-{shift}" if self.circular else name,
                     messages=(user(*_interleaved(f"{text}\n{listed}", pictures)),),
-                    target={
-                        "answer": _LETTERS[order.index(answer)],
-                        "options": lettered,
-                        "question": name,
-                    },
+                    target={"answer": letters[answer], "options": by_letter, "question": name},
                     cluster=cluster,
                     tags=tags,
                     form="choice",
@@ -114,7 +109,7 @@ class MultipleChoice:
         for index, scene, question in itertools.chain.from_iterable(
             zip(shapes, shapes, charts, strict=False)
         ):
-            if question.answer in _LETTERS:
+            if question.answer in LETTERS:
                 continue  # "Which bar?": an option's text would be another option's letter
             rng = random.Random(f"choices {index}")
             others = [choice for choice in question.choices if choice != question.answer]
@@ -135,7 +130,7 @@ class MultipleChoice:
         pictures = _pictures(row, folder, seen)
         options = _options(row)
         letter = str(column(row, "answer")).strip().upper()
-        if letter not in _LETTERS or _LETTERS.index(letter) >= len(options):
+        if letter not in LETTERS or LETTERS.index(letter) >= len(options):
             raise ValueError(f"the answer {letter!r} is none of {len(options)} options")
         hint = row.get("hint")
         text = "\n".join([*([str(hint)] if hint and hint != "nan" else []), str(column(row, "question"))])
@@ -144,7 +139,7 @@ class MultipleChoice:
             str(row.get("index") or row.get("question_id") or row.get("id") or place),
             text,
             options,
-            _LETTERS.index(letter),
+            LETTERS.index(letter),
             pictures,
             str(row.get("data_id") or " ".join(picture.name for picture in pictures)),
             (str(kind),) if kind else (),

@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from foveate.evaluate.contract import BrokenItem, EvaluationError, Item, Picture, Reply, Score, TaskCard, user
+from foveate.evaluate.contract import BrokenItem, EvaluationError, Item, Picture, TaskCard, user
 from foveate.evaluate.embedded import scene_picture, test_scenes
-from foveate.evaluate.perturb.markers import DEFAULT_LOOK, marker_look
 from foveate.evaluate.published import Row, column, data_file, items_from
-from foveate.evaluate.tasks import marked_options, marked_pictures
+from foveate.evaluate.tasks import marked_pictures
+from foveate.evaluate.tasks.marked_options import MarkedOptions
 from foveate.world.marked import second_view, visible_point, with_markers
 from foveate.world.render import render
 from foveate.world.scene import Scene
@@ -35,7 +35,7 @@ _PAIR = re.compile(r"[^-]+-(?P<first>[^-]+)-(?P<second>[^:]+):(?P<category>[^_]+
 _SHRUNK = 2  # pictures are shown at half of BLINK's size before markers are drawn
 
 
-class SemanticCorrespondence:
+class SemanticCorrespondence(MarkedOptions):
     """Four candidates; the answer is the letter of the option that names the match."""
 
     card: ClassVar = TaskCard(
@@ -46,26 +46,8 @@ class SemanticCorrespondence:
         max_tokens=16,
     )
 
-    def __init__(
-        self,
-        *,
-        data: str | None = None,
-        count: int = 100,
-        marker_style: str = DEFAULT_LOOK,
-        option_shift: int = 0,
-    ) -> None:
-        self.data, self.count, self.shift = data, count, option_shift
-        self.look = marker_look(marker_style)
-
     def items(self) -> Iterable[Item | BrokenItem]:
         return self._embedded() if self.data is None else self._published(data_file(self.data, [_FILE]))
-
-    def score(self, item: Item, reply: Reply) -> Score:
-        return marked_options.score(item, reply)
-
-    def perfect_reply(self, item: Item) -> str:
-        """The right option's letter."""
-        return f"({item.target['answer']})"
 
     def _embedded(self) -> Iterator[Item]:
         made = 0
@@ -149,8 +131,8 @@ class SemanticCorrespondence:
             f"Which of the four points corresponds to {_REFERENCE}?"
         )
         texts = [f"Point {label}" for label in labels]
-        listed, target = marked_options.lettered(texts, labels, match, shift=self.shift)
-        message = user(*pictures, f"{question}\n{listed}")
+        asked, target = self._with_options(question, texts, labels, match)
+        message = user(*pictures, asked)
         return Item(id=name, messages=(message,), target=target, cluster=cluster, tags=tags, form="choice")
 
 

@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from foveate.evaluate.contract import BrokenItem, Item, Picture, Reply, Score, TaskCard, user
+from foveate.evaluate.contract import BrokenItem, Item, Picture, TaskCard, user
 from foveate.evaluate.embedded import scene_picture, test_scenes
-from foveate.evaluate.perturb.markers import DEFAULT_LOOK, marker_look
 from foveate.evaluate.published import Row, column, data_file, items_from, read_rows
-from foveate.evaluate.tasks import marked_options, marked_pictures
+from foveate.evaluate.tasks import marked_pictures
+from foveate.evaluate.tasks.marked_options import MarkedOptions
 from foveate.world.marked import overlapping_pair, visible_point, with_markers
 from foveate.world.render import render
 
@@ -29,7 +29,7 @@ _VPBENCH = ("perceptioneval_depth_dev.json", "perceptioneval_depth_test.json")
 _DA2K = "annotations.json"
 
 
-class RelativeDepth:
+class RelativeDepth(MarkedOptions):
     """Two points, A and B; the answer is the letter of the option that names the nearer one."""
 
     card: ClassVar = TaskCard(
@@ -40,17 +40,6 @@ class RelativeDepth:
         max_tokens=16,
     )
 
-    def __init__(
-        self,
-        *,
-        data: str | None = None,
-        count: int = 100,
-        marker_style: str = DEFAULT_LOOK,
-        option_shift: int = 0,
-    ) -> None:
-        self.data, self.count, self.shift = data, count, option_shift
-        self.look = marker_look(marker_style)
-
     def items(self) -> Iterable[Item | BrokenItem]:
         if self.data is None:
             return self._embedded()
@@ -59,13 +48,6 @@ class RelativeDepth:
             return self._da2k(data_file(self.data, [_DA2K]))
         files = [chosen / name for name in _VPBENCH if (chosen / name).is_file()]
         return self._vpbench(files or [data_file(self.data, _VPBENCH)])
-
-    def score(self, item: Item, reply: Reply) -> Score:
-        return marked_options.score(item, reply)
-
-    def perfect_reply(self, item: Item) -> str:
-        """The right option's letter."""
-        return f"({item.target['answer']})"
 
     def _embedded(self) -> Iterator[Item]:
         made = 0
@@ -140,10 +122,10 @@ class RelativeDepth:
             f"stand beside the {self.look.shape}s. Which point is closer to the camera?"
         )
         texts = [f"{label} is closer" for label in labels]
-        listed, target = marked_options.lettered(texts, labels, nearer, shift=self.shift)
+        asked, target = self._with_options(question, texts, labels, nearer)
         return Item(
             id=name,
-            messages=(user(picture, f"{question}\n{listed}"),),
+            messages=(user(picture, asked),),
             target=target,
             cluster=cluster,
             tags=tags,
