@@ -47,6 +47,10 @@ class Chance(Protocol):
         ...
 
 
+# Of a node, what is left of p there, and a child's token: how likely the child is accepted, and what is left if not.
+_Rule = Callable[[int, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
+
+
 class RandomChance:
     """Randomness from a generator of the caller's."""
 
@@ -117,20 +121,9 @@ def verify_tree(tree: DraftTree, targets: torch.Tensor, chance: Chance) -> list[
     Args:
         targets: [1 + nodes, V]: p after the root, then after every node.
     """
-    emitted: list[int] = []
-    node: int | None = ROOT
-    while node is not None:
-        remaining, following = targets[node + 1], None
-        for child in tree.children(node):
-            token = tree.tokens[child]
-            if chance.accept(float(remaining[token])):
-                following = child
-                break
-            remaining = _without(remaining, token)
-        token = chance.draw(remaining) if following is None else tree.tokens[following]
-        emitted.append(token)
-        node = following
-    return emitted
+    return _descend(
+        tree, targets, chance, lambda _, remaining, token: (remaining[token], _without(remaining, token))
+    )
 
 
 def verify_drawn_tree(
@@ -143,17 +136,28 @@ def verify_drawn_tree(
         drawn_from: [1 + nodes, V]: the q that the children of the root, then of every node, were drawn from; rows
             of nodes without children are not read.
     """
+
+    def rule(node: int, remaining: torch.Tensor, token: int) -> tuple[torch.Tensor, torch.Tensor]:
+        q = drawn_from[node + 1]
+        assert q[token] > 0, f"a child of node {node} cannot have been drawn: its probability is 0"
+        return remaining[token] / q[token], _beyond(remaining, q)
+
+    return _descend(tree, targets, chance, rule)
+
+
+def _descend(tree: DraftTree, targets: torch.Tensor, chance: Chance, rule: _Rule) -> list[int]:
+    """Tries a node's children in turn and goes on below the first that is accepted; where none is, draws from what
+    the refusals left of the target's distribution."""
     emitted: list[int] = []
     node: int | None = ROOT
     while node is not None:
-        remaining, q, following = targets[node + 1], drawn_from[node + 1], None
+        remaining, following = targets[node + 1], None
         for child in tree.children(node):
-            token = tree.tokens[child]
-            assert q[token] > 0, f"node {child} cannot have been drawn: its probability is 0"
-            if chance.accept(min(1.0, float(remaining[token] / q[token]))):
+            probability, otherwise = rule(node, remaining, tree.tokens[child])
+            if chance.accept(min(1.0, float(probability))):
                 following = child
                 break
-            remaining = _beyond(remaining, q)
+            remaining = otherwise
         token = chance.draw(remaining) if following is None else tree.tokens[following]
         emitted.append(token)
         node = following
