@@ -154,9 +154,15 @@ def test_a_stopped_run_goes_on_to_the_same_summary(nano, measured, tmp_path):
     samples = tmp_path / "samples.jsonl"
     whole = samples.read_text(encoding="utf-8")
     assert whole.count("\n") < (measured.path / "samples.jsonl").read_text(encoding="utf-8").count("\n")
-    samples.write_text(whole + '{"cell": "random@25%", "it', encoding="utf-8")  # killed while it wrote
+    half = '{"cell": "random@25%", "it'
+    samples.write_text(whole + half, encoding="utf-8")  # killed while it wrote
+    kept = len(RunFolder.open(tmp_path).samples)
+    assert (
+        samples.read_text(encoding="utf-8") == whole + half
+    )  # looking at a run leaves its files to their writer
     told = []
     again = start(nano, tmp_path, resume=True)
+    assert len(again.samples) == kept and samples.read_text(encoding="utf-8") == whole
     run_cells(nano, again, clock=clock(), tell=told.append)
     assert told[0] == "1 of 6: full, kept"
     assert told[-1] == "6 of 6: divprune@25%, measured"

@@ -14,7 +14,8 @@ from foveate.evaluate.perturb.variant import BASELINE, Variant
 from foveate.evaluate.run import tables
 from foveate.evaluate.run.compare import arms_of, compare, compare_rows
 from foveate.evaluate.run.compare_report import page
-from foveate.evaluate.run.folder import RUN, RunFolder
+from foveate.evaluate.run.folder import RunFolder
+from foveate.evaluate.run_files import RUN
 from foveate.evaluate.statistics import items_needed, mcnemar
 
 pytestmark = pytest.mark.usefixtures("toy")

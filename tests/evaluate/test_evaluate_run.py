@@ -21,10 +21,11 @@ from foveate.evaluate.answers_cache import AnswersCache, cache_folder
 from foveate.evaluate.contract import BrokenItem, EvaluationError, Item, Parameters, Reply, Score, user
 from foveate.evaluate.perturb.variant import BASELINE, Variant
 from foveate.evaluate.planning import RunPlan, TaskChoice, draw, make_parts
-from foveate.evaluate.run.folder import FAILURES, RUN, SAMPLES, TIMINGS, RunFolder
+from foveate.evaluate.run.folder import FAILURES, SAMPLES, TIMINGS, RunFolder
 from foveate.evaluate.run.records import reply_from_row, reply_to_row
 from foveate.evaluate.run.rescoring import rescore
 from foveate.evaluate.run.verdict import score_reply
+from foveate.evaluate.run_files import RUN
 from foveate.evaluate.runner import GaveUpError, Runner, begin
 from foveate.evaluate.styles import STYLES, default_style, get_style
 from foveate.evaluate.tasks import registry

@@ -26,9 +26,10 @@ from foveate.evaluate.contract import (
 )
 from foveate.evaluate.planning import Part, RunPlan, make_parts
 from foveate.evaluate.provenance import commit, versions
-from foveate.evaluate.run.folder import RUN, Place, RunFolder
+from foveate.evaluate.run.folder import Place, RunFolder
 from foveate.evaluate.run.records import messages_digest
 from foveate.evaluate.run.verdict import score_reply
+from foveate.evaluate.run_files import RUN
 
 T = TypeVar("T")
 Progress = Callable[[int], None]

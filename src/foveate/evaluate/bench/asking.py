@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from foveate.engine import Engine, EngineConfig, RequestError, SamplingParameters, VisualBudget
-from foveate.evaluate.bench.folder import Row, RunFolder
+from foveate.evaluate.bench.folder import RunFolder
 from foveate.evaluate.bench.grid import FULL, NO_IMAGE, Cell
 from foveate.evaluate.bench.items import Item
 from foveate.evaluate.nano import outcome
+from foveate.evaluate.run_files import Row
 from foveate.reduce.registry import get_reducer, reducer_class
 
 if TYPE_CHECKING:

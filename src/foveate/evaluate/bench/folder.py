@@ -10,18 +10,18 @@ Owns these four files. Knows no model and no scoring; report.py writes what is m
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from foveate.evaluate import run_files
 from foveate.evaluate.bench.grid import BenchError, Grid
 from foveate.evaluate.bench.items import Item
 from foveate.evaluate.provenance import write_atomically
+from foveate.evaluate.run_files import Row
 
-RUN, ITEMS, SAMPLES, SPEED = "run.json", "items.jsonl", "samples.jsonl", "speed.jsonl"
+ITEMS, SAMPLES, SPEED = "items.jsonl", "samples.jsonl", "speed.jsonl"
 FORMAT = 1
-Row = dict[str, Any]
 
 
 class RunFolder:
@@ -57,47 +57,36 @@ class RunFolder:
         Raises:
             BenchError: it holds a run already.
         """
-        if (path / RUN).exists():
-            raise BenchError(
-                f"{path} holds a run already", fix="Go on with it by --resume, or name another --output."
-            )
+        run_files.refuse_another(path, BenchError)
         folder = cls(path, {"format": FORMAT, **run, "refused": {}, "equal_tiles": [], "layouts": []}, items)
-        lines = [json.dumps(item.to_dict(), ensure_ascii=False) for item in folder.items.values()]
-        write_atomically(path / ITEMS, "\n".join(lines) + "\n")
+        lines = [run_files.line(item.to_dict()) for item in folder.items.values()]
+        write_atomically(path / ITEMS, "".join(lines))
         folder.save_run()
         return folder
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
-        """A run that was begun.
+    def open(cls, path: Path, *, to_go_on: bool = False) -> RunFolder:
+        """A run that was begun. Its files are read and left as they are, for another process may be at work on them.
+
+        Args:
+            to_go_on: cuts off half a line that a killed run left at a file's end, so that lines can follow.
 
         Raises:
             BenchError: there is none, or its files cannot be read.
         """
-        if not (path / RUN).is_file():
-            raise BenchError(
-                f"{path} holds no run of foveate bench",
-                why=f"there is no {RUN}",
-                fix="Name the run's folder.",
-            )
-        try:
-            run = json.loads((path / RUN).read_text(encoding="utf-8"))
-            if run["format"] != FORMAT:
-                raise BenchError(f"{path / RUN} has the format {run['format']}", why=f"{FORMAT} is read here")
-            items = [Item.from_dict(row) for row in _lines(path / ITEMS)]
-            folder = cls(path, run, items)
-            folder._read_samples()
-            folder.speed = {(row["cell"], row["concurrency"]): row for row in _lines(path / SPEED)}
-        except (ValueError, KeyError, TypeError) as error:
-            raise BenchError(
-                f"The run in {path} cannot be read", why=repr(error), fix="Measure it again elsewhere."
-            ) from error
+        with run_files.opened(
+            path, BenchError, verb="foveate bench", form=FORMAT, fix="Measure it again elsewhere."
+        ) as run:
+            folder = cls(path, run, [Item.from_dict(row) for row in _rows(path / ITEMS, cut=to_go_on)])
+            folder._keep(_rows(path / SAMPLES, cut=to_go_on))
+            speed = _rows(path / SPEED, cut=to_go_on)
+            folder.speed = {(row["cell"], row["concurrency"]): row for row in speed}
         return folder
 
-    def _read_samples(self) -> None:
+    def _keep(self, rows: Iterable[Row]) -> None:
         """Items whose last turn was not kept are left out; of a turn that is there twice, the later one counts."""
         found: dict[tuple[str, str], dict[int, Row]] = {}
-        for row in _lines(self.path / SAMPLES):
+        for row in rows:
             found.setdefault((row["cell"], row["item"]), {})[row["turn"]] = row
         for (cell, item), turns in found.items():
             if len(turns) == len(self.items[item].turns):
@@ -105,7 +94,7 @@ class RunFolder:
 
     def save_run(self) -> None:
         """Writes run.json."""
-        write_atomically(self.path / RUN, json.dumps(self.run, indent=1, ensure_ascii=False) + "\n")
+        run_files.save_run(self.path, self.run)
 
     def add(self, cell: str, item: str, rows: list[Row]) -> None:
         """Keeps an item's turns: together, so that a stopped run holds whole items only."""
@@ -140,27 +129,20 @@ class RunFolder:
         return all((cell, item) in self.samples for item in self.items)
 
 
-def _append(path: Path, rows: Iterable[Row]) -> None:
-    packed = path.with_name(path.name + ".gz")
-    if packed.is_file() and not path.is_file():  # a run that goes on after it was packed
-        path.write_bytes(gzip.decompress(packed.read_bytes()))
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    with path.open("a", encoding="utf-8") as out:
-        out.write(text)
+def _append(file: Path, rows: Iterable[Row]) -> None:
+    packed = _packed(file)
+    if packed.is_file() and not file.is_file():  # a run that goes on after it was packed
+        file.write_bytes(gzip.decompress(packed.read_bytes()))
+    run_files.append(file, rows)
 
 
-def _lines(path: Path) -> list[Row]:
-    """Rows of a file of lines, packed or not; none where there is no file.
+def _rows(file: Path, *, cut: bool) -> list[Row]:
+    """Rows of a file of lines, packed or not; none where there is no file."""
+    packed = _packed(file)
+    if packed.is_file() and not file.is_file():
+        return run_files.parse(gzip.decompress(packed.read_bytes()))
+    return run_files.read(file, cut=cut)
 
-    A run that was killed may have left half a line at the end: it is cut off, and what it told is measured again.
-    """
-    packed = path.with_name(path.name + ".gz")
-    if not path.is_file():
-        if not packed.is_file():
-            return []
-        return [json.loads(line) for line in gzip.decompress(packed.read_bytes()).decode().splitlines()]
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        path.write_bytes(whole)
-    return [json.loads(line) for line in whole.decode().splitlines()]
+
+def _packed(file: Path) -> Path:
+    return file.with_name(file.name + ".gz")

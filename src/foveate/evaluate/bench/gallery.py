@@ -13,10 +13,11 @@ from typing import Any
 
 from PIL import Image
 
-from foveate.evaluate.bench.folder import Row, RunFolder
+from foveate.evaluate.bench.folder import RunFolder
 from foveate.evaluate.bench.grid import FULL
 from foveate.evaluate.bench.items import Item
 from foveate.evaluate.nano import outcome
+from foveate.evaluate.run_files import Row
 from foveate.reduce.keep_map import KeepMap
 from foveate.reduce.overlay import draw_overlay
 

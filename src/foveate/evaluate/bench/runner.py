@@ -18,10 +18,11 @@ from PIL import Image
 
 from foveate.errors import FoveateError
 from foveate.evaluate.bench.asking import Asking
-from foveate.evaluate.bench.folder import RUN, RunFolder
+from foveate.evaluate.bench.folder import RunFolder
 from foveate.evaluate.bench.grid import DOWNSAMPLE, FULL, NO_IMAGE, BenchError, Grid
 from foveate.evaluate.bench.items import make_items
 from foveate.evaluate.provenance import commit, describe_model, versions
+from foveate.evaluate.run_files import RUN
 from foveate.reduce.registry import get_reducer
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def begin(
         "machine": machine,
     }
     if resume and (path / RUN).is_file():
-        return _again(RunFolder.open(path), run)
+        return _again(RunFolder.open(path, to_go_on=True), run)
     return RunFolder.create(path, run, make_items(grid))
 
 

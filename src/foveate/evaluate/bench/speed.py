@@ -15,8 +15,9 @@ from PIL import Image
 from foveate.engine import SamplingParameters
 from foveate.errors import nearest
 from foveate.evaluate.bench.asking import engine_for, resident_bytes, user_turn, visual_budget
-from foveate.evaluate.bench.folder import Row, RunFolder
+from foveate.evaluate.bench.folder import RunFolder
 from foveate.evaluate.bench.grid import FULL, NO_IMAGE, BenchError, Cell
+from foveate.evaluate.run_files import Row
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel

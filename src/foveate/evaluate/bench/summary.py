@@ -10,9 +10,10 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from foveate.evaluate.bench.folder import Row, RunFolder
+from foveate.evaluate.bench.folder import RunFolder
 from foveate.evaluate.bench.grid import FULL, NO_IMAGE, RANDOM, BenchError, Cell
 from foveate.evaluate.nano import outcome
+from foveate.evaluate.run_files import Row
 from foveate.evaluate.statistics import compare_paired, holm, power_note, tie_groups, wilson_interval
 
 _RESAMPLES = 2_000  # of each interval; a full run has hundreds

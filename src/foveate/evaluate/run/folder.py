@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from foveate.evaluate import run_files
 from foveate.evaluate.contract import EvaluationError, Item, Reply, Score
 from foveate.evaluate.provenance import write_atomically
 from foveate.evaluate.run.records import (
@@ -29,7 +30,7 @@ from foveate.evaluate.run.records import (
     score_to_row,
 )
 
-RUN, SAMPLES, FAILURES, TIMINGS = "run.json", "samples.jsonl", "failures.jsonl", "timings.jsonl"
+SAMPLES, FAILURES, TIMINGS = "samples.jsonl", "failures.jsonl", "timings.jsonl"
 FORMAT = 1
 Place = tuple[str, str, str]  # task, variant, item
 # What a run that goes on must have in common with the one that was begun.
@@ -57,10 +58,7 @@ class RunFolder:
         Raises:
             EvaluationError: it holds a run already.
         """
-        if (path / RUN).exists():
-            raise EvaluationError(
-                f"{path} holds a run already", fix="Go on with it by --resume, or name another --output."
-            )
+        run_files.refuse_another(path, EvaluationError)
         folder = cls(path, {"format": FORMAT, **run})
         folder.save_run()
         return folder
@@ -75,28 +73,15 @@ class RunFolder:
         Raises:
             EvaluationError: there is none, or its files cannot be read.
         """
-        if not (path / RUN).is_file():
-            raise EvaluationError(
-                f"{path} holds no run of foveate eval",
-                why=f"there is no {RUN}",
-                fix="Name the run's folder.",
-            )
-        try:
-            run = json.loads((path / RUN).read_text(encoding="utf-8"))
-            if run["format"] != FORMAT:
-                raise EvaluationError(
-                    f"{path / RUN} has the format {run['format']}", why=f"{FORMAT} is read here"
-                )
+        with run_files.opened(
+            path, EvaluationError, verb="foveate eval", form=FORMAT, fix="Begin it again elsewhere."
+        ) as run:
             folder = cls(path, run)
-            folder.samples = {_place(row): row for row in _lines(path / SAMPLES, cut=to_go_on)}
+            folder.samples = {_place(row): row for row in run_files.read(path / SAMPLES, cut=to_go_on)}
             # An item that was answered later is in both files while the run is not over.
-            failed = {_place(row): row for row in _lines(path / FAILURES, cut=to_go_on)}
+            failed = {_place(row): row for row in run_files.read(path / FAILURES, cut=to_go_on)}
             folder.failures = {place: row for place, row in failed.items() if place not in folder.samples}
-            folder.timings = {_place(row): row for row in _lines(path / TIMINGS, cut=to_go_on)}
-        except (KeyError, TypeError, ValueError) as error:
-            raise EvaluationError(
-                f"The run in {path} cannot be read", why=repr(error), fix="Begin it again elsewhere."
-            ) from error
+            folder.timings = {_place(row): row for row in run_files.read(path / TIMINGS, cut=to_go_on)}
         return folder
 
     def resumes(self, run: Mapping[str, Any]) -> None:
@@ -123,7 +108,7 @@ class RunFolder:
 
     def save_run(self) -> None:
         """Writes run.json."""
-        write_atomically(self.path / RUN, json.dumps(self.run, indent=1, ensure_ascii=False) + "\n")
+        run_files.save_run(self.path, self.run)
 
     def add(
         self, task: str, variant: str, item: Item, reply: Reply, score: Score, *, from_cache: bool
@@ -144,8 +129,8 @@ class RunFolder:
         )
         timing = {**place, "from_cache": from_cache, **passing_facts(reply)}
         # The sample last: where it stands, everything does.
-        _append(self.path / TIMINGS, timing)
-        _append(self.path / SAMPLES, sample)
+        run_files.append(self.path / TIMINGS, [timing])
+        run_files.append(self.path / SAMPLES, [sample])
         self.timings[_place(place)] = timing
         self.samples[_place(place)] = sample
         self.failures.pop(_place(place), None)
@@ -153,7 +138,7 @@ class RunFolder:
     def fail(self, task: str, variant: str, item: str, *, kind: str, message: str) -> None:
         """Keeps that an item has no reply: it is counted, never scored."""
         row = {"task": task, "variant": variant, "item": item, "kind": kind, "message": message}
-        _append(self.path / FAILURES, row)
+        run_files.append(self.path / FAILURES, [row])
         self.failures[_place(row)] = row
 
     def keep_asked(self, places: Iterable[Place], parts: list[Row]) -> None:
@@ -177,13 +162,13 @@ class RunFolder:
         """Rewrites the files in this order, each whole or not at all."""
         order = {place: number for number, place in enumerate(places)}
         for name, rows in ((SAMPLES, self.samples), (TIMINGS, self.timings), (FAILURES, self.failures)):
-            lines = [_line(rows[place]) for place in sorted(rows, key=lambda place: order[place])]
+            lines = [run_files.line(rows[place]) for place in sorted(rows, key=lambda place: order[place])]
             write_atomically(self.path / name, "".join(lines))
 
     def replace_samples(self, rows: Mapping[Place, Row]) -> None:
         """Puts these rows in place of those that are there, order kept."""
         self.samples.update(rows)
-        write_atomically(self.path / SAMPLES, "".join(_line(row) for row in self.samples.values()))
+        write_atomically(self.path / SAMPLES, "".join(map(run_files.line, self.samples.values())))
 
 
 def _identity(run: Mapping[str, Any]) -> Row:
@@ -210,25 +195,3 @@ def _by_name(value: Any) -> Any:
 
 def _place(row: Mapping[str, Any]) -> Place:
     return row["task"], row["variant"], row["item"]
-
-
-def _line(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _append(path: Path, row: Row) -> None:
-    with path.open("a", encoding="utf-8") as out:
-        out.write(_line(row))
-
-
-def _lines(path: Path, *, cut: bool) -> list[Row]:
-    """Rows of a file of lines; none where there is no file. Half a line at the end is no row: it is being written, or
-    a killed run left it, and what it told is asked again. `cut` takes it out of the file."""
-    if not path.is_file():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if cut and len(whole) < len(data):
-        path.write_bytes(whole)
-    # Bytes, not text: characters such as U+2028 in a reply would end lines of text.
-    return [json.loads(line) for line in whole.splitlines()]
