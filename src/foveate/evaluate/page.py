@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 
 from PIL import Image
 
-# Blue and orange, which colour-blind readers tell apart; a word always says the same beside the colour.
+# Blue and orange, which colour-blind readers tell apart; a word always says the same beside the colour. Where a table
+# is wider than the page a shadow lies at that edge: covers that scroll with the table hide it at the table's end.
 STYLE = """
 :root { color-scheme: light; --right: #0b4f8a; --wrong: #a33c00; --other: #6b6b6b; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b;
@@ -22,7 +23,12 @@ h2 { margin-top: 2.5rem; } figure { margin: 1rem 0; } img { max-width: 100%; hei
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th { position: sticky; top: 0; background: #f4f4f4; } th:first-child, td:first-child { text-align: left; }
-td.words { text-align: left; white-space: normal; } .scroll { overflow-x: auto; }
+td.words { text-align: left; white-space: normal; }
+.scroll { overflow-x: auto; background:
+  no-repeat local left / 2rem calc(100% + 2px) linear-gradient(90deg, #fff 50%, #fff0),
+  no-repeat local right / 2rem calc(100% + 2px) linear-gradient(-90deg, #fff 50%, #fff0),
+  no-repeat scroll left / 1rem 100% linear-gradient(90deg, #0003, #0000),
+  no-repeat scroll right / 1rem 100% linear-gradient(-90deg, #0003, #0000); }
 .exhibit { display: flex; flex-wrap: wrap; gap: 1rem; } .exhibit figure { width: 264px; margin: .5rem 0; }
 .right { color: var(--right); } .wrong { color: var(--wrong); }
 footer { margin-top: 3rem; font-size: 13px; color: #555; }
@@ -116,7 +122,7 @@ def difference_bar(value: float, low: float, high: float, *, clear: bool, width:
     )
 
 
-def share_bar(shares: Sequence[tuple[str, float, str]], *, width: int = 240) -> Markup:
+def share_bar(shares: Sequence[tuple[str, float, str]], *, width: int = 160) -> Markup:
     """Parts of a whole side by side, each (name, share, colour); read aloud it says them in percent."""
     said = ", ".join(f"{name} {100 * share:.0f} %" for name, share, _ in shares)
     left, parts = 0.0, []

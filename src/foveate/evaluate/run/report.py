@@ -18,8 +18,6 @@ from foveate.evaluate.page import (
     document,
     interval_bar,
     paragraph,
-    photograph,
-    shaded,
     share_bar,
     table,
     text,
@@ -30,8 +28,8 @@ from foveate.evaluate.run import tables
 from foveate.evaluate.run.folder import RunFolder
 from foveate.evaluate.run.perturbation_report import perturbation_parts
 from foveate.evaluate.run.records import Row
-from foveate.evaluate.run.summary import answer_of, grouped, summarise
-from foveate.evaluate.run.worst import SAID_COLOUR, TRUE_COLOUR, Exhibit, exhibits, shapes_in
+from foveate.evaluate.run.summary import grouped, summarise
+from foveate.evaluate.run.task_section import task_section
 
 REPORT = "report.html"
 OPEN = 4  # with more tasks than this, the worst answers of each wait for a click
@@ -77,7 +75,7 @@ def page(folder: RunFolder, summary: Mapping[str, Any]) -> str:
     rows = grouped(folder)
     shown = [row for row in summary["results"] if row["variant"] == BASELINE.name and row["items"]]
     for result in shown:
-        parts += _task(folder, result, rows[result["task"], BASELINE.name], open_=len(shown) <= OPEN)
+        parts += task_section(folder, result, rows[result["task"], BASELINE.name], open_=len(shown) <= OPEN)
     parts += _costs(folder)
     parts.append(_footer(folder))
     return document(f"foveate eval: {summary['model']}", parts, style=_STYLE)
@@ -181,112 +179,6 @@ def _failures(folder: RunFolder) -> list[str]:
         table(("task", "kind", "items", "message"), rows, words=True),
         paragraph(f"{rest} more kinds are in failures.jsonl.") if rest else "",
     ]
-
-
-def _task(folder: RunFolder, result: Mapping[str, Any], rows: list[Row], *, open_: bool) -> list[str]:
-    """One task: groups, measures, confusion, the worst answers."""
-    parts = [
-        f'<section id="{text(result["task"])}"><h2>{text(result["task"])}</h2>',
-        paragraph(result["note"]),
-    ]
-    if result["cut_short"]:
-        parts.append(
-            paragraph(
-                f"{result['cut_short']} replies were cut at the limit of tokens and scored as they are."
-            )
-        )
-    if result["measures"]:
-        measures = [
-            (name, tables.DASH if value is None else f"{value:.4g}")
-            for name, value in result["measures"].items()
-        ]
-        parts.append(table(("measure of all items", "value"), measures))
-    if result["measures_missing"]:
-        parts.append(paragraph(f"Measures of all items together are missing: {result['measures_missing']}"))
-    parts += [_groups(result), _confusion(result)]
-    shown = exhibits(folder, result["task"], result["variant"], rows)
-    if shown:
-        drawn = any(shapes_in(one.row["target"]) for one in shown)
-        parts.append(
-            details(
-                f"Worst answers ({len(shown)})",
-                [_SHAPES if drawn else "", f'<div class="exhibit">{"".join(map(_exhibit, shown))}</div>'],
-                open_=open_,
-            )
-        )
-    return [*parts, "</section>"]
-
-
-_SHAPES = (
-    f'<p class="key"><span><i style="background:{TRUE_COLOUR}"></i>true</span>'
-    f'<span><i style="background:{SAID_COLOUR}"></i>said</span></p>'
-)
-
-
-def _groups(result: Mapping[str, Any]) -> str:
-    rows: list[tuple[object, ...]] = []
-    for tag, row in result["tags"].items():
-        if "mean" in row:
-            bar = interval_bar(row["mean"], *row["interval"])
-            rows.append(
-                (tag, row["items"], tables.percent(row["mean"]), tables.between(row["interval"]), bar)
-            )
-        else:
-            rows.append((tag, row["items"], "too few", "", ""))
-    if len(rows) < 2:
-        return ""
-    shown = f'<div class="bars">{table(("group", "items", "score", "95 %", "0 to 100"), rows)}</div>'
-    return details(f"By group ({len(rows)})", [shown], open_=len(rows) <= 12)
-
-
-def _confusion(result: Mapping[str, Any]) -> str:
-    found = result["confusion"]
-    if found is None:
-        return ""
-    extra = [
-        name
-        for name in ("other", "unparsed", "refused")
-        if any(name in line for line in found["counts"].values())
-    ]
-    columns = [*found["classes"], *extra]
-    head = "".join(f"<th>{text(name)}</th>" for name in ("true \\ said", *columns))
-    lines = []
-    for truth, counts in found["counts"].items():
-        total = sum(counts.values())
-        cells = "".join(shaded(counts.get(name, 0), counts.get(name, 0) / total) for name in columns)
-        lines.append(f"<tr><td>{text(truth)}</td>{cells}</tr>")
-    matrix = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    return details("Confusion matrix", [f'<div class="scroll">{matrix}</div>'], open_=True)
-
-
-def _exhibit(exhibit: Exhibit) -> str:
-    row = exhibit.row
-    score = row["score"]
-    pictures = [photograph(picture, f"Picture of {row['item']}") for picture in exhibit.pictures]
-    if len(pictures) > 1:
-        pictures = [f'<div class="several">{"".join(pictures)}</div>']
-    if exhibit.more:
-        pictures.append(paragraph(f"and {exhibit.more} more pictures"))
-    if exhibit.missing:
-        pictures.append(paragraph(f"no picture: {exhibit.missing}"))
-    facts = [
-        ("asked", _short(row["question"])),
-        ("said", _short(row["reply"]["text"])),
-        ("true", "drawn" if shapes_in(row["target"]) else _short(answer_of(row["target"]))),
-        ("verdict", f"{score['outcome']}, {score['value']:.2g}"),
-        ("item", row["item"]),
-    ]
-    kind = "right" if score["outcome"] == "correct" else "wrong"
-    listed = "".join(
-        f"<dt>{name}</dt><dd{f' class={kind!r}' if name == 'verdict' else ''}>{text(value)}</dd>"
-        for name, value in facts
-    )
-    return f"<figure>{''.join(pictures)}<figcaption><dl>{listed}</dl></figcaption></figure>"
-
-
-def _short(value: object, most: int = 200) -> str:
-    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return shown if len(shown) <= most else f"{shown[:most]} … ({len(shown)} characters)"
 
 
 def _costs(folder: RunFolder) -> list[str]:
