@@ -51,12 +51,17 @@ def _llama(tokenizer: Any, **changes: Any) -> Any:
     return transformers.LlamaConfig(**{**TEXT, "vocab_size": _vocabulary(tokenizer), **changes})
 
 
-def _turns(image: str, end: str = "<|end|>") -> str:
+def _turns(image: str, video: str = "", end: str = "<|end|>") -> str:
     """A template in this test's own words: role, parts in order, end."""
     return (
         "{% for message in messages %}[{{ message['role'] }}] "
         "{% for part in message['content'] %}"
-        "{% if part['type'] == 'image' %}" + image + "{% else %}{{ part['text'] }}{% endif %}"
+        "{% if part['type'] == 'image' %}"
+        + image
+        + "{% elif part['type'] == 'video' %}"
+        + video
+        + "{% else %}"
+        "{{ part['text'] }}{% endif %}"
         "{% endfor %}" + end + "\n{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
     )
 
@@ -325,7 +330,9 @@ def _gemma3_crops_processor() -> Any:
     return processor
 
 
-QWEN_TURNS = _turns("<|vision_start|><|image_pad|><|vision_end|>")
+QWEN_TURNS = _turns(
+    "<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>"
+)
 FAMILIES: dict[str, TinyFamily] = {
     "llava": TinyFamily(_llava_config, _clip_processor, ("<image>",), _turns("<image>")),
     "llava_next": TinyFamily(_llava_next_config, _llava_next_processor, ("<image>",), _turns("<image>")),
@@ -333,7 +340,7 @@ FAMILIES: dict[str, TinyFamily] = {
         _onevision_config,
         _onevision_processor,
         ("<image>", "<video>"),
-        _turns("<image>"),
+        _turns("<image>", "<video>"),
         sizes=((56, 56), (200, 150), (33, 120)),
     ),
     "qwen2_vl": TinyFamily(_qwen2_vl_config, _qwen_processor(14), QWEN_TOKENS, QWEN_TURNS),
@@ -348,7 +355,10 @@ FAMILIES: dict[str, TinyFamily] = {
     "idefics3": TinyFamily(_idefics3_config, _idefics3_processor, IDEFICS_TOKENS, _turns("<image>")),
     "smolvlm": TinyFamily(_smolvlm_config, _smolvlm_processor, IDEFICS_TOKENS, _turns("<image>")),
     "internvl": TinyFamily(
-        _internvl_config, _internvl_processor, ("<IMG_CONTEXT>", "<img>", "</img>"), _turns("<IMG_CONTEXT>")
+        _internvl_config,
+        _internvl_processor,
+        ("<IMG_CONTEXT>", "<img>", "</img>"),
+        _turns("<IMG_CONTEXT>", "<video>\n"),
     ),
     "paligemma": TinyFamily(_paligemma_config, _siglip_processor, ("<image>", "<bos>"), None, bos="<bos>"),
     "paligemma2": TinyFamily(_paligemma2_config, _siglip_processor, ("<image>", "<bos>"), None, bos="<bos>"),

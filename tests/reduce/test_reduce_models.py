@@ -13,7 +13,7 @@ import torch
 from foveate.errors import ReductionError
 from foveate.models import load
 from foveate.models.generation import SamplingOptions
-from foveate.models.parts.patches import patches_of, picture_of
+from foveate.models.parts.patches import patches_of, pictures_of
 from foveate.models.parts.salience import TowerRequest
 from foveate.models.registry import FAMILIES
 from foveate.reduce import generate_reduced, get_reducer, reduce_prompt, reduced_logits
@@ -200,8 +200,8 @@ def test_patches_and_pictures_are_inverse(model_of: Callable[[str], Any]) -> Non
     model = model_of("qwen2_vl")
     [item] = prompt_of(model, "qwen2_vl", 1).media
     pixels = item.tensors["pixel_values"]
-    picture = picture_of(pixels, item.grid.rows, item.grid.cols, merge=2, patch=14)
-    assert torch.equal(patches_of(picture, merge=2, patch=14, frames=2), pixels)
+    pictures = pictures_of(pixels, item.grid.rows, item.grid.cols, merge=2, patch=14, frames=2)
+    assert torch.equal(patches_of(pictures[:1], merge=2, patch=14, frames=2), pixels)
     # A picture that is red above and blue below stays so: rows are rows.
     from PIL import Image
 

@@ -5,10 +5,11 @@ needs PyAV, which is imported only when a video is read.
 """
 
 from foveate.media.digest import digest_media
+from foveate.media.frames import Video, video_of
 from foveate.media.image import Image, ImageSource, image_size, open_image
 from foveate.media.limits import MediaLimits, limits_table
 from foveate.media.live import LiveFrame, LiveVideo, open_live
-from foveate.media.video import Video, read_video
+from foveate.media.video import read_video
 
 __all__ = [
     "Image",
@@ -23,4 +24,5 @@ __all__ = [
     "open_image",
     "open_live",
     "read_video",
+    "video_of",
 ]

@@ -20,6 +20,7 @@ from foveate.media.limits import MediaLimits
 
 _LOG = logging.getLogger(__name__)
 _SHORTEN = "Cut the video"
+_SLACK = 5e-7  # seconds: 0.3 s written as 3 ticks of 0.1 s is 0.30000000000000004
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +142,17 @@ def _ordered(
 def choose(seconds: np.ndarray, frames_per_second: float | None, max_frames: int) -> np.ndarray:
     """Indices of the frames to keep, ascending and unique.
 
-    At most `frames_per_second` (every frame for None): the frame on screen at each multiple of 1/rate.
-    Where that gives more than `max_frames`, that many moments spread evenly from the first frame to the
-    last instead.
+    Args:
+        seconds: [N] start of each frame, ascending from 0.
+    """
+    return _on_screen(seconds, asked_moments(seconds, frames_per_second, max_frames))
+
+
+def asked_moments(seconds: np.ndarray, frames_per_second: float | None, max_frames: int) -> np.ndarray:
+    """[M] seconds at which the video is looked at, ascending.
+
+    At most `frames_per_second` (every frame for None): each multiple of 1/rate. Where that gives more than
+    `max_frames` frames, that many moments spread evenly from the first frame to the last instead.
 
     Args:
         seconds: [N] start of each frame, ascending from 0.
@@ -154,12 +163,17 @@ def choose(seconds: np.ndarray, frames_per_second: float | None, max_frames: int
         count = int(np.floor(seconds[-1] * frames_per_second + 1e-6)) + 1
         # A rate far above the video's own gives each frame many times; do not build a list of that length.
         moments = seconds if count > 4 * len(seconds) else np.arange(count) / frames_per_second
-    kept = _on_screen(seconds, moments)
-    if len(kept) > max_frames:
-        kept = _on_screen(seconds, np.linspace(0.0, seconds[-1], max_frames))
-    return kept
+    if len(_on_screen(seconds, moments)) > max_frames:
+        moments = np.linspace(0.0, seconds[-1], max_frames)
+    return moments
+
+
+def moments_of(timestamps: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """[T] the first moment asked for at which each kept frame is on screen; its own time where none was."""
+    places = np.searchsorted(asked, timestamps - _SLACK)
+    late = places == len(asked)
+    return np.where(late, timestamps, asked[np.minimum(places, len(asked) - 1)])
 
 
 def _on_screen(seconds: np.ndarray, moments: np.ndarray) -> np.ndarray:
-    # Half a microsecond of slack: 0.3 s written as 3 ticks of 0.1 s is 0.30000000000000004.
-    return np.unique(np.searchsorted(seconds, moments + 5e-7, side="right") - 1)
+    return np.unique(np.searchsorted(seconds, moments + _SLACK, side="right") - 1)

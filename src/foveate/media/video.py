@@ -1,8 +1,7 @@
 """Reading frames of a video file at a requested rate, within limits.
 
-Owns `Video` and `read_video`: opening through PyAV, seeking, rotation and damage. Knows no models. Which
-frames are kept is decided in timeline.py from packet times, before any frame is decoded. PyAV is imported
-on the first call only.
+Owns `read_video`: opening through PyAV, seeking, rotation and damage. Knows no models. Which frames are kept is
+decided in timeline.py from packet times, before any frame is decoded. PyAV is imported on the first call only.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,10 +18,10 @@ import numpy as np
 from foveate.errors import MediaError, MissingExtraError
 from foveate.media import formats
 from foveate.media.containers import declared_size
-from foveate.media.digest import digest_media
+from foveate.media.frames import Video, finished
 from foveate.media.limits import MediaLimits
 from foveate.media.sources import Encoded, locate
-from foveate.media.timeline import Timeline, check_claims, choose, pulled, scan
+from foveate.media.timeline import Timeline, asked_moments, check_claims, choose, moments_of, pulled, scan
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT_LIMITS = MediaLimits()
@@ -38,44 +36,6 @@ Opener = Callable[[], AbstractContextManager[tuple[Any, Any]]]
 
 class _SeekMissedError(Exception):
     """A seek landed after the frame that it was for: the index of the file is wrong."""
-
-
-@dataclass(frozen=True)
-class Video:
-    """Sampled frames of one video. Two are equal when frames and times are.
-
-    Attributes:
-        frames: [T, height, width, 3] uint8, contiguous, upright, read-only.
-        timestamps: [T] float64, seconds after the first frame of the file, ascending.
-        digest: SHA-256 of frames and timestamps in hex.
-        source: short name for messages.
-        duration: seconds of the whole video, not only of the kept frames.
-        total_frames: frames in the file, of which T were kept.
-    """
-
-    frames: np.ndarray = field(compare=False)
-    timestamps: np.ndarray = field(compare=False)
-    digest: str
-    source: str = field(compare=False)
-    duration: float = field(compare=False)
-    total_frames: int = field(compare=False)
-
-    @property
-    def width(self) -> int:
-        return int(self.frames.shape[2])
-
-    @property
-    def height(self) -> int:
-        return int(self.frames.shape[1])
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __repr__(self) -> str:
-        return (
-            f"Video({len(self)} of {self.total_frames} frames, {self.width}x{self.height}, "
-            f"{self.duration:.2f} s, digest={self.digest[:12]}…, source={self.source!r})"
-        )
 
 
 def read_video(
@@ -113,21 +73,15 @@ def read_video(
                 check_claims(container, stream, encoded.name, limits)
                 timeline = scan(container, stream, encoded.name, limits)
                 pixels = stream.codec_context.width * stream.codec_context.height
+            asked = asked_moments(timeline.seconds, frames_per_second, max_frames)
             chosen = choose(timeline.seconds, frames_per_second, max_frames)
             fewer = f"Pass max_frames={max(1, limits.max_video_pixels // pixels)} or a lower rate"
             limits.require(encoded.name, "max_video_pixels", len(chosen) * pixels, fix=fewer)
             frames, timestamps = _collect(opened, timeline, chosen, encoded.name)
         except av.FFmpegError as error:
             raise _damaged(encoded.name, error.strerror or str(error)) from error
-    return _finish(frames, timestamps, timeline, encoded.name)
-
-
-def _finish(frames: np.ndarray, timestamps: np.ndarray, timeline: Timeline, name: str) -> Video:
-    count, height, width, _ = frames.shape
-    settings = {"kind": "rgb8 video", "frames": count, "width": width, "height": height}
-    digest = digest_media([frames, timestamps.astype("<f8")], settings)
-    frames.flags.writeable = timestamps.flags.writeable = False
-    return Video(frames, timestamps, digest, name, timeline.duration, len(timeline.ticks))
+    moments = moments_of(timestamps, asked)
+    return finished(frames, timestamps, moments, encoded.name, timeline.duration, len(timeline.ticks))
 
 
 def pyav() -> Any:

@@ -38,6 +38,7 @@ class VisionLanguageModel(abc.ABC):
 
     family: ClassVar[str]
     accepts_images: ClassVar[bool] = True
+    accepts_videos: ClassVar[bool] = False  # True in subclasses of `video.VideoModel`
     default_template: ClassVar[str | None] = None  # for checkpoints that carry no chat template
     keeps_content_parts: ClassVar[bool] = True  # False: the template wants plain strings
     adds_special_tokens: ClassVar[bool] = True  # False: the rendered text is all there is
@@ -50,6 +51,7 @@ class VisionLanguageModel(abc.ABC):
         self.hf_model = checkpoint.hf_model
         self.tokenizer = checkpoint.tokenizer
         self.image_processor = checkpoint.image_processor
+        self.video_settings = checkpoint.video_settings
         self.chat_template = checkpoint.chat_template or self.default_template
         self.dtype, self.dtype_reason = checkpoint.dtype, checkpoint.dtype_reason
         self.device, self.device_reason = checkpoint.device, checkpoint.device_reason
@@ -78,7 +80,9 @@ class VisionLanguageModel(abc.ABC):
 
     @abc.abstractmethod
     def placeholder_text(self, grid: VisualGrid) -> str:
-        """The text that stands for one image once expanded: `grid.tokens` image tokens and their frame."""
+        """The text that stands for one image or video once expanded: `grid.tokens` visual tokens and what frames
+        them.
+        """
 
     @property
     def image_token(self) -> str:
@@ -97,9 +101,30 @@ class VisionLanguageModel(abc.ABC):
         return int(getattr(self.config, "image_token_index", -1) if value is None else value)
 
     @property
+    def visual_token_ids(self) -> frozenset[int]:
+        """Ids that mark places of features in `Prompt.token_ids`; videos may have one of their own."""
+        return frozenset({self.image_token_id})
+
+    def visual_mask(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """[T] booleans on the CPU: where features stand."""
+        return torch.isin(torch.tensor(token_ids), torch.tensor(sorted(self.visual_token_ids)))
+
+    @property
+    def reserved_texts(self) -> frozenset[str]:
+        """Words that a user may not write, for they would be read as the place of a picture or video."""
+        return frozenset({self.template_placeholder, self.image_token})
+
+    @property
     def context_length(self) -> int:
         """Tokens the language model's positions reach."""
         return int(getattr(self.text_config, "max_position_embeddings", 0) or 2048)
+
+    @property
+    def videos_are(self) -> str:
+        """What becomes of a video in a prompt: "video", "frames as pictures" or "refused"."""
+        if not self.accepts_images:
+            return "refused"
+        return "video" if self.accepts_videos else "frames as pictures"
 
     @property
     def salience_kind(self) -> str | None:
@@ -116,7 +141,7 @@ class VisionLanguageModel(abc.ABC):
         raise NotImplementedError(f"the towers of {self.family} take one size")
 
     def picture(self, item: PreparedMedia) -> torch.Tensor:
-        """[tiles, 3, H, W] normalised pixels of a prepared image."""
+        """[tiles or frames, 3, H, W] normalised pixels of a prepared image or video."""
         return item.tensors["pixel_values"]
 
     @property
@@ -164,25 +189,31 @@ class VisionLanguageModel(abc.ABC):
         messages: Sequence[Mapping[str, Any]],
         *,
         images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
         to_be_reduced: bool = False,
     ) -> Prompt:
-        """Template, image opening, pixel processing and placeholder expansion.
+        """Template, opening of images and videos, pixel processing and placeholder expansion.
+
+        A family that reads no videos gets the frames as pictures in order.
 
         Args:
-            messages: OpenAI or Hugging Face form; content a string or a list of parts of type "text", "image"
-                or "image_url".
+            messages: OpenAI or Hugging Face form; content a string or a list of parts of type "text", "image",
+                "image_url", "video" or "video_url".
             images: fill the image parts that carry no source of their own, in order; anything `open_image`
                 takes.
+            videos: the same for video parts; anything `read_video` takes, or a `Video`. A part may say which
+                frames: `frames_per_second` and `max_frames` are passed on.
             to_be_reduced: visual tokens will be dropped before anything is run, so only the text must fit into
                 the context here; whoever reduces checks the rest.
 
         Raises:
             PromptError: the prompt exceeds the context (both numbers named), images for a text-only model,
-                or the counts of images and placeholders differ.
+                or the counts of images, videos and placeholders differ.
+            MediaError: an image or video cannot be opened.
         """
         from foveate.models.prompting import prepare_prompt
 
-        return prepare_prompt(self, messages, images, to_be_reduced=to_be_reduced)
+        return prepare_prompt(self, messages, images, videos, to_be_reduced=to_be_reduced)
 
     @torch.inference_mode()
     def encode(
@@ -198,7 +229,8 @@ class VisionLanguageModel(abc.ABC):
         request = TowerRequest() if salience is True else salience
         batches: dict[tuple[int, ...], list[int]] = {}
         for index, item in enumerate(media):
-            batches.setdefault(tuple(item.tensors["pixel_values"].shape[1:]), []).append(index)
+            key = (item.grid.is_video, *item.tensors["pixel_values"].shape[1:])
+            batches.setdefault(key, []).append(index)
         encoded: dict[int, MediaFeatures] = {}
         for indices in batches.values():
             items = [media[index] for index in indices]
@@ -223,7 +255,7 @@ class VisionLanguageModel(abc.ABC):
     def merge(self, prompt: Prompt, features: Sequence[MediaFeatures]) -> torch.Tensor:
         """inputs_embeds [1, T, D]: token embeddings with visual features over their placeholders."""
         ids = torch.tensor(prompt.token_ids, device=self.device)
-        visual = ids == self.image_token_id
+        visual = self.visual_mask(prompt.token_ids).to(self.device)
         # An image token may lie outside the embedding table (PaliGemma): look up any other token there.
         embeds = self.hf_model.get_input_embeddings()(ids.masked_fill(visual, 0))
         if features:
@@ -303,5 +335,6 @@ class VisionLanguageModel(abc.ABC):
             "device_reason": self.device_reason,
             "context_length": self.context_length,
             "accepts_images": self.accepts_images,
+            "videos": self.videos_are,
             "weights": str(self.folder),
         }

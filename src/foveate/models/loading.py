@@ -17,6 +17,7 @@ from foveate.errors import ModelError
 from foveate.models.attention import LANGUAGE_ATTENTION, TOWER_ATTENTION, register
 from foveate.models.checkpoint_files import check_weights, read_config, resolve
 from foveate.models.parts.towers import lay_patches_in_rows
+from foveate.models.parts.video_pixels import read_video_settings
 from foveate.models.quantisation import check_scheme
 from foveate.models.quantisation import quantise as quantise_model
 from foveate.models.records import LoadedCheckpoint
@@ -149,6 +150,7 @@ def _load_checkpoint(
             if text_only
             else transformers.AutoImageProcessor.from_pretrained(folder, backend="pil", **local)
         )
+        video_settings = {} if text_only else read_video_settings(folder)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
         raise ModelError(
             f"{name} cannot be loaded as {family.name}",
@@ -168,6 +170,7 @@ def _load_checkpoint(
         "hf_model": model,
         "tokenizer": tokenizer,
         "image_processor": processor,
+        "video_settings": video_settings,
         "chat_template": _chat_template(folder, tokenizer),
         "dtype": dtype,
         "device": device,

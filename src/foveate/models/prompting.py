@@ -1,40 +1,43 @@
 """From messages to a `Prompt`: normalise, apply the template, expand placeholders, process pixels.
 
-Owns the checks a caller's mistake meets first: counts of images, text-only models, length of the context.
-Knows no family: what stands for an image is asked of the model.
+Owns the checks a caller's mistake meets first: counts of images and videos, text-only models, length of the context;
+and that a family which reads no videos is shown their frames as pictures. Knows no family: what stands for an image or
+video is asked of the model.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from foveate.errors import ContextLengthError, PromptError, nearest
+from foveate.models.media_parts import Source, frames_as_pictures, grid_of, open_source, pixels_of
 from foveate.models.records import PreparedMedia, Prompt
+from foveate.models.video import VideoModel
 
 if TYPE_CHECKING:
-    import torch
-
-    from foveate.media import Image
     from foveate.models.base import VisionLanguageModel
 
-PART_TYPES = ("text", "image", "image_url")
+KINDS = {"image": "image", "image_url": "image", "video": "video", "video_url": "video"}
+PART_TYPES = ("text", *KINDS)
+SAMPLING = ("frames_per_second", "max_frames")  # what a video part may say of its frames
 ROLES = ("system", "user", "assistant", "tool", "developer")
 
 
 def normalise(
-    messages: Sequence[Mapping[str, Any]], images: Sequence[Any]
-) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Messages whose content is a list of {"type": "text"} and bare {"type": "image"} parts, and the image
-    sources.
+    messages: Sequence[Mapping[str, Any]], images: Sequence[Any], videos: Sequence[Any] = ()
+) -> tuple[list[dict[str, Any]], list[Source]]:
+    """Messages whose content is a list of {"type": "text"} and bare {"type": "image"} or {"type": "video"} parts,
+    and where their content is.
 
     Raises:
-        PromptError: unknown role or part type, a part without its value, or unequal counts of images and
-            parts.
+        PromptError: unknown role or part type, a part without its value, or unequal counts of images or videos
+            and parts.
     """
-    supplied = iter(images)
-    missing = 0
-    sources: list[Any] = []
+    given = {"image": list(images), "video": list(videos)}
+    taken = {"image": 0, "video": 0}
+    sources: list[Source] = []
     normal: list[dict[str, Any]] = []
     for message in messages:
         parts: list[dict[str, Any]] = []
@@ -42,22 +45,32 @@ def normalise(
             if part["type"] == "text":
                 parts.append({"type": "text", "text": str(part.get("text", ""))})
                 continue
-            source = _source_of(part)
-            if source is None:
-                source = next(supplied, None)
-                missing += source is None
-            sources.append(source)
-            parts.append({"type": "image"})
+            kind = KINDS[part["type"]]
+            value = _source_of(part)
+            if value is None:
+                supplied, place = given[kind], taken[kind]
+                value = supplied[place] if place < len(supplied) else None
+                taken[kind] += 1
+            sources.append(Source(kind=kind, value=value, sampling=_sampling_of(part, kind)))
+            parts.append({"type": kind})
         normal.append({"role": message["role"], "content": parts})
-    left_over = sum(1 for _ in supplied)
-    if missing or left_over:
-        open_parts = len(images) - left_over + missing
-        raise PromptError(
-            f"{len(images)} images were given for {open_parts} image parts without a source of their own",
-            why="each image needs one {'type': 'image'} part in the messages",
-            fix="Add or remove image parts so that the counts are equal.",
-        )
+    for kind, supplied in given.items():
+        if taken[kind] != len(supplied):
+            raise PromptError(
+                f"{len(supplied)} {kind}s were given for {taken[kind]} {kind} parts without a source of their own",
+                why=f"each {kind} needs one {{'type': '{kind}'}} part in the messages",
+                fix=f"Add or remove {kind} parts so that the counts are equal.",
+            )
     return normal, sources
+
+
+def _sampling_of(part: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What a video part says of its frames: beside its type, or beside the url."""
+    if kind != "video":
+        return {}
+    beside = part.get("video_url")
+    stated = {**part, **beside} if isinstance(beside, Mapping) else part
+    return {name: stated[name] for name in SAMPLING if stated.get(name) is not None}
 
 
 def _parts(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -79,14 +92,15 @@ def _parts(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _source_of(part: Mapping[str, Any]) -> Any:
-    """The image a part carries itself, or None."""
-    if part["type"] == "image_url":
-        url = part.get("image_url")
+    """The image or video a part carries itself, or None."""
+    kind = part["type"]
+    if kind.endswith("_url"):
+        url = part.get(kind)
         url = url.get("url") if isinstance(url, Mapping) else url
         if not url:
-            raise PromptError("An image_url part has no url", fix="Write {'image_url': {'url': ...}}.")
+            raise PromptError(f"A part of type {kind} has no url", fix=f"Write {{'{kind}': {{'url': ...}}}}.")
         return url
-    return next((part[key] for key in ("image", "path", "url") if part.get(key) is not None), None)
+    return next((part[key] for key in (kind, "path", "url") if part.get(key) is not None), None)
 
 
 def apply_template(model: VisionLanguageModel, messages: Sequence[Mapping[str, Any]]) -> str:
@@ -113,13 +127,14 @@ def prepare_prompt(
     model: VisionLanguageModel,
     messages: Sequence[Mapping[str, Any]],
     images: Sequence[Any],
+    videos: Sequence[Any] = (),
     *,
     to_be_reduced: bool,
 ) -> Prompt:
     """See `VisionLanguageModel.prepare`."""
     if not messages:
         raise PromptError("The conversation is empty", fix="Pass at least one user message.")
-    normal, sources = normalise(messages, images)
+    normal, sources = normalise(messages, images, videos)
     if sources and not model.accepts_images:
         raise PromptError(
             f"{model.ref} is a text-only model ({model.config.model_type}) and cannot look at images",
@@ -127,75 +142,79 @@ def prepare_prompt(
         )
     if model.accepts_images:
         _refuse_written_placeholders(model, normal)
-    opened = [_open(source) for source in sources]
-    grids = [model.visual_grid(image.width, image.height, images_in_prompt=len(opened)) for image in opened]
+    opened = [open_source(source) for source in sources]
+    if not model.accepts_videos:
+        normal, sources, opened = frames_as_pictures(normal, sources, opened)
+    lone = sum(source.kind == "image" for source in sources)
+    grids = [grid_of(model, medium, lone) for medium in opened]
     text = model.render(normal)
-    expanded = _expand(model, text, [model.placeholder_text(grid) for grid in grids])
+    expanded = _expand(model, text, sources, [model.placeholder_text(grid) for grid in grids])
     token_ids = _tokenize(model, expanded)
     visual = sum(grid.tokens for grid in grids)
     if len(token_ids) - (visual if to_be_reduced else 0) > model.context_length:
         raise ContextLengthError(
             f"The prompt has {len(token_ids)} tokens, {visual} of them visual",
             why=f"the context of {model.ref} is {model.context_length} tokens",
-            fix="Shorten the conversation, or use fewer or smaller images.",
+            fix="Shorten the conversation, or use fewer or smaller images"
+            + (" and fewer frames of videos." if any(grid.is_video for grid in grids) else "."),
         )
     media = [
         PreparedMedia(
-            tensors=_process(model, image, len(opened)),
+            tensors=pixels_of(model, medium, grid, lone),
             grid=grid,
-            width=image.width,
-            height=image.height,
-            digest=image.digest,
-            source=image.source,
+            width=medium.width,
+            height=medium.height,
+            digest=medium.digest,
+            source=medium.source,
+            video=source.video,
         )
-        for image, grid in zip(opened, grids, strict=True)
+        for medium, grid, source in zip(opened, grids, sources, strict=True)
     ]
     return Prompt(token_ids=token_ids, media=media, spans=_spans(model, token_ids, media), text=text)
 
 
-def _process(model: VisionLanguageModel, image: Image, images_in_prompt: int) -> dict[str, torch.Tensor]:
-    def process() -> dict[str, torch.Tensor]:
-        return model.process_pixels(image.pil(), images_in_prompt=images_in_prompt)
-
-    # The number of images decides how some families tile; the processor's settings are the checkpoint's.
-    return model.pixels.get((image.digest, images_in_prompt), process)
-
-
-def _open(source: Any) -> Image:
-    from foveate.media import open_image
-
-    return open_image(source)
-
-
 def _refuse_written_placeholders(model: VisionLanguageModel, messages: Sequence[Mapping[str, Any]]) -> None:
-    """Text that spells the placeholder would be read as an image."""
+    """Text that spells a placeholder would be read as an image or video."""
     for message in messages:
         for part in message["content"]:
-            for token in {model.template_placeholder, model.image_token}:
+            for token in sorted(model.reserved_texts, key=len):
                 if part["type"] == "text" and token in part["text"]:
                     raise PromptError(
                         f"The text contains {token}",
-                        why="this model reads that as the place of an image",
-                        fix="Remove it, and pass images as {'type': 'image'} parts.",
+                        why="this model reads that as the place of an image or video",
+                        fix="Remove it, and pass images as {'type': 'image'} parts, videos as {'type': 'video'}.",
                     )
 
 
-def _expand(model: VisionLanguageModel, text: str, replacements: Sequence[str]) -> str:
-    """Every placeholder of the template replaced by what the image's grid asks for, in order."""
+def _expand(
+    model: VisionLanguageModel, text: str, sources: Sequence[Source], replacements: Sequence[str]
+) -> str:
+    """Every placeholder of the template replaced by what the grid asks for, in order."""
     if not model.accepts_images:
         return text
-    pieces = text.split(model.template_placeholder)
-    if len(pieces) - 1 != len(replacements):
+    placeholders = {model.template_placeholder: "image"}
+    if isinstance(model, VideoModel):
+        placeholders[model.video_placeholder] = "video"
+    longest_first = sorted(placeholders, key=len, reverse=True)
+    pieces = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text)
+    placed = [placeholders[piece] for piece in pieces[1::2]]
+    wanted = [source.kind for source in sources]
+    for kind in ("video", "image"):
+        if placed.count(kind) != wanted.count(kind):
+            raise PromptError(
+                f"The chat template of {model.ref} placed {placed.count(kind)} of {wanted.count(kind)} {kind}s",
+                why="it writes other than one placeholder for each",
+                fix=f"Put {kind}s in user messages, or correct the model's chat template.",
+            )
+    if placed != wanted:
         raise PromptError(
-            f"The chat template of {model.ref} placed {len(pieces) - 1} of {len(replacements)} images",
-            why="it writes other than one placeholder for each",
-            fix="Put images in user messages, or correct the model's chat template.",
+            f"The chat template of {model.ref} changes the order of images and videos",
+            why="it writes their placeholders in another order than that of the parts",
+            fix="Put videos and images into messages of their own, or correct the model's chat template.",
         )
     # Joined, not replaced one by one: an expansion contains the placeholder itself.
-    joined = pieces[0]
-    for replacement, piece in zip(replacements, pieces[1:], strict=True):
-        joined += replacement + piece
-    return joined
+    pieces[1::2] = replacements
+    return "".join(pieces)
 
 
 def _tokenize(model: VisionLanguageModel, text: str) -> list[int]:
@@ -210,9 +229,9 @@ def _spans(
 ) -> list[tuple[int, int]]:
     if not media:
         return []
-    places = [index for index, token in enumerate(token_ids) if token == model.image_token_id]
+    places = [index for index, token in enumerate(token_ids) if token in model.visual_token_ids]
     assert len(places) == sum(item.grid.tokens for item in media), (
-        f"{len(places)} image tokens for {sum(item.grid.tokens for item in media)} visual tokens"
+        f"{len(places)} placeholders for {sum(item.grid.tokens for item in media)} visual tokens"
     )
     spans, start = [], 0
     for item in media:

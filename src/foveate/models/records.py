@@ -5,7 +5,7 @@ Owns their fields and shapes. Knows no model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class VisualGrid:
-    """What one image becomes, known from its size alone, before anything is encoded.
+    """What one image or video becomes, known from its size (and times) alone, before anything is encoded.
 
     Attributes:
         tokens: visual tokens the language model will see, separators included.
@@ -55,6 +55,8 @@ class VisualGrid:
             rows x cols tokens without separators.
         frames: pictures of equal layout one behind the other in time order, as a video has; `rows`, `cols` and the
             pixels are then those of one, and `tokens`, `tiles`, `extra` and `regions` of all together.
+        times: seconds of each of the `frames` of a video, as the family reads time; empty for an image. It is what
+            tells a video from pictures that were joined.
     """
 
     tokens: int
@@ -66,14 +68,21 @@ class VisualGrid:
     extra: int = 0
     regions: tuple[Region, ...] = ()
     frames: int = 1
+    times: tuple[float, ...] = ()
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it has a time axis."""
+        return bool(self.times)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedMedia:
-    """One image after pixel processing, ready for the tower.
+    """One image or video after pixel processing, ready for the tower.
 
-    `tensors` holds "pixel_values" (leading dimension: tiles or patches) and what else the tower wants;
-    `digest` is the content digest of the source picture; `width` and `height` are its size in pixels.
+    `tensors` holds "pixel_values" (leading dimension: tiles, frames or patches) and what else the tower wants;
+    `digest` is the content digest of what was decoded; `width` and `height` are its size in pixels; `video` is the
+    name of the video that a picture is a frame of, where the family reads frames as pictures.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -82,13 +91,15 @@ class PreparedMedia:
     height: int
     digest: str = ""
     source: str = ""
+    video: str = ""
 
 
 @dataclass(kw_only=True)
 class Prompt:
     """A conversation as the model reads it: template applied, placeholders expanded.
 
-    `spans[i]` is the half-open range of token indices that image i covers, text between its tiles included.
+    `spans[i]` is the half-open range of token indices that image or video i covers, text between its tiles or
+    frames included.
     """
 
     token_ids: list[int]
@@ -99,7 +110,7 @@ class Prompt:
 
 @dataclass(kw_only=True)
 class MediaFeatures:
-    """What the tower and projector made of one image.
+    """What the tower and projector made of one image or video.
 
     features: [N, D] in the language model's width; salience: [N] float32 or None, separators 0;
     deepstack: one [N, D] per language layer that adds visual features again (Qwen3-VL);
@@ -129,7 +140,10 @@ class GeneratedToken:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedCheckpoint:
-    """What `loading.py` read from a folder and hands to the family's adapter."""
+    """What `loading.py` read from a folder and hands to the family's adapter.
+
+    `video_settings` is how frames of a video are processed, as far as the folder says it apart from pictures.
+    """
 
     ref: str
     folder: Path
@@ -142,6 +156,7 @@ class LoadedCheckpoint:
     dtype_reason: str
     device: torch.device
     device_reason: str
+    video_settings: dict[str, Any] = field(default_factory=dict)
 
 
 # What a family's tower gives for one image: features [N, D], what the tap heard [N, C] or None (see

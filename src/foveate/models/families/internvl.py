@@ -1,7 +1,8 @@
 """InternVL3 in transformers' own format (Zhu et al. 2025, arXiv 2504.10479): tiles by aspect ratio, pixel
 shuffle.
 
-Owns: up to `max_patches` tiles plus a thumbnail, and InternViT with its CLS token, whose row is the salience.
+Owns: up to `max_patches` tiles plus a thumbnail, InternViT with its CLS token, whose row is the salience, and videos,
+whose frames are one tile each and numbered in words.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from foveate.models.attention import listening
-from foveate.models.base import VisionLanguageModel
 from foveate.models.parts.towers import (
     block_mean,
     listen_to_tower,
@@ -21,7 +21,8 @@ from foveate.models.parts.towers import (
     tower_has_cls,
     whole_region,
 )
-from foveate.models.records import Encoded, PreparedMedia, VisualGrid
+from foveate.models.records import Encoded, PreparedMedia, Region, VisualGrid
+from foveate.models.video import VideoModel
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from foveate.models.parts.salience import SalienceTap
 
 
-class InternVL(VisionLanguageModel):
+class InternVL(VideoModel):
     """`InternVLForConditionalGeneration`."""
 
     family = "internvl"
@@ -73,7 +74,29 @@ class InternVL(VisionLanguageModel):
     def placeholder_text(self, grid: VisualGrid) -> str:
         start = getattr(self.tokenizer, "start_image_token", "<img>")
         end = getattr(self.tokenizer, "end_image_token", "</img>")
-        return f"{start}{self.image_token * grid.tokens}{end}"
+        if not grid.is_video:
+            return f"{start}{self.image_token * grid.tokens}{end}"
+        frame = f"{start}{self.image_token * (grid.rows * grid.cols)}{end}"
+        return "\n".join(f"Frame{number}: {frame}" for number in range(1, grid.frames + 1))
+
+    @property
+    def video_placeholder(self) -> str:
+        # Words of the template's: the tokens of a video are those of images.
+        return str(getattr(self.tokenizer, "video_token", None) or "<video>")
+
+    def video_grid(self, width: int, height: int, times: Sequence[float]) -> VisualGrid:
+        side, edge = self.patch_side // self.factor, int(self.image_processor.size["height"])
+        return VisualGrid(
+            tokens=side * side * len(times),
+            rows=side,
+            cols=side,
+            tiles=((side, side),) * len(times),
+            pixel_width=edge,
+            pixel_height=edge,
+            regions=(Region(rows=side, cols=side),) * len(times),
+            frames=len(times),
+            times=tuple(float(time) for time in times),
+        )
 
     def process_pixels(self, image: PIL.Image.Image, *, images_in_prompt: int = 1) -> dict[str, torch.Tensor]:
         # Stored configurations say crop_to_patches false; InternVL's own processor turns it on for images.
