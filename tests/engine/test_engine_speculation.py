@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import tiny
 import torch
 from scripted_drafts import RecordingDraft, SpoiledDraft, knows
-from test_engine_parity import COUNT, GREEDY, TOLERANCE, check, requests
+from test_engine_parity import COUNT, GREEDY, TOLERANCE, check, compare, requests
 
 from foveate.decode.drafts.base import Draft, DraftRequest
 from foveate.decode.drafts.model import ModelDraft
@@ -282,6 +283,34 @@ def test_clones_for_answers_that_split_off(family_of: Callable) -> None:
     assert len(draft.ended) == 3
     for rows in draft.ended.values():
         assert set(range(len(prompt.token_ids))) <= set(rows)
+
+
+def test_requests_that_want_no_guesses(family_of: Callable) -> None:
+    """In one batch with others they are plain: neither drafted for, nor counted, nor shown to the draft."""
+    family = family_of("llava")
+    draft = knowing(family, kind=RecordingDraft, silent=0.0)
+    engine = engine_of(family, draft)
+    asked = requests(family)
+    wanted = [number % 2 == 0 for number in range(len(asked))]
+    names = [
+        engine.add_request(prompt, replace(GREEDY, speculate=one))
+        for (prompt, _, _), one in zip(asked, wanted, strict=True)
+    ]
+    several = SamplingParameters(max_tokens=6, temperature=1.0, n=3, seed=1, speculate=False)
+    engine.add_request(asked[1][0], several)
+    guessed = {one.key for one in engine.scheduler.waiting if one.request.parameters.speculate}
+    answers: dict[str, dict[int, Completion]] = {}
+    while engine.has_work:
+        for output in engine.step():
+            of_request = answers.setdefault(output.request_id, {})
+            of_request.setdefault(output.index, Completion(index=output.index)).add(output)
+    engine.check_integrity()
+    for name, (_, _, plain), one in zip(names, asked, wanted, strict=True):
+        compare(answers[name][0], plain)
+        found = engine.request_statistics(name)
+        assert found is not None and (found.accepted_tokens > 0) == bool(found.draft) == one
+        assert one or found.decode_passes == found.draft_tokens == 0
+    assert set(draft.ended) == guessed and len(guessed) == sum(wanted)
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl", "qwen3_vl", "gemma3", "paligemma", "llama"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -116,14 +117,22 @@ class EngineMachine(RuleBasedStateMachine):
         tenant=st.sampled_from(["", "other"]),
         n=st.integers(1, 3),
         seed=SEEDS,
+        speculate=st.booleans(),
     )
     def arrive(
-        self, parts: list[Any], max_tokens: int, priority: int, tenant: str, n: int, seed: int | None
+        self,
+        parts: list[Any],
+        max_tokens: int,
+        priority: int,
+        tenant: str,
+        n: int,
+        seed: int | None,
+        speculate: bool = True,
     ) -> None:
         prompt = fake_prompt(parts)
-        parameters = SamplingParameters(max_tokens=max_tokens)
+        parameters = SamplingParameters(max_tokens=max_tokens, speculate=speculate)
         if seed is not None:
-            parameters = SamplingParameters(max_tokens=max_tokens, temperature=1.5, seed=seed, n=n)
+            parameters = replace(parameters, temperature=1.5, seed=seed, n=n)
         try:
             name = self.engine.add_request(prompt, parameters, priority=priority, tenant=tenant)
         except RequestError:

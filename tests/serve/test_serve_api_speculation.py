@@ -48,6 +48,14 @@ def test_replies_are_the_same_and_say_what_was_guessed(
     assert figures(server)[("foveate:spec_decode_num_drafts_total",)] == 0
 
 
+def test_a_request_may_decline(speculating: LiveServer, ask: Callable[..., Any]) -> None:
+    reply = speculating.chat(ask(), foveate_trace=True, speculate=False, **FIELDS).json()
+    assert reply["choices"] == speculating.chat(ask(), speculate=True, **FIELDS).json()["choices"]
+    assert reply["foveate_trace"]["speculation"] is None
+    details = reply["usage"]["completion_tokens_details"]
+    assert details == {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
+
+
 def test_streams_side_by_side_some_given_up(
     server: LiveServer, speculating: LiveServer, ask: Callable[..., Any]
 ) -> None:

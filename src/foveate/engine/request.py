@@ -130,6 +130,7 @@ class SamplingParameters:
         n: answers to draw from the same prompt.
         constraint: what every answer must be. An answer that is complete and can only end does so, even below
             `min_tokens`; one that `max_tokens` or a stop string cuts off is incomplete.
+        speculate: False decodes these answers token by token in an engine that speculates. They stay the same.
 
     Raises:
         RequestError: a value outside its range, naming value and range.
@@ -153,6 +154,7 @@ class SamplingParameters:
     top_logprobs: int | None = None
     n: int = 1
     constraint: OutputConstraint | None = None
+    speculate: bool = True
 
     def __post_init__(self) -> None:
         stops = self.stop

@@ -101,7 +101,8 @@ class Speculation:
         if not decoding or room < 1 or self.failure is not None:
             return plan
         began = self._clock()
-        requests = self._requests(decoding, room)
+        wanted = [work for work in decoding if _is_wanted(work.sequence)]
+        requests = self._requests(wanted, room, batch=len(decoding))
         trees = self._propose([request for _, request in requests])
         drafted = sum(len(tree) for tree in trees)
         self._cost.note_draft(drafted, self._clock() - began)
@@ -116,12 +117,13 @@ class Speculation:
             return plan
         return replace(plan, works=tuple(extended.get(work.sequence.key, work) for work in plan.works))
 
-    def _requests(self, decoding: Sequence[Work], room: int) -> list[tuple[Work, DraftRequest]]:
-        share = max(1, room // len(decoding))
+    def _requests(self, works: Sequence[Work], room: int, *, batch: int) -> list[tuple[Work, DraftRequest]]:
+        """What is asked of the draft for these answers, of `batch` that decode in the step."""
+        share = max(1, room // max(1, len(works)))
         requests = []
-        for work in decoding:
+        for work in works:
             answer = work.sequence
-            depth = self._depth_for(answer, share, len(decoding) - 1)
+            depth = self._depth_for(answer, share, batch - 1)
             if depth < 1:
                 continue
             self._seen.add(answer.key)
@@ -172,6 +174,8 @@ class Speculation:
 
     def note(self, work: Work, accepted: Sequence[int]) -> None:
         """An answer got its tokens from a decoding step: the nodes of its draft that were right."""
+        if not _is_wanted(work.sequence):
+            return
         key, draft = work.sequence.key, work.draft
         statistics = self._statistics(work.sequence.request.id)
         assert statistics is not None, "it is here, or ended a moment ago"
@@ -213,14 +217,15 @@ class Speculation:
     def _show(self, plan: StepPlan, result: StepResult) -> None:
         observations, offset = [], 0
         for work in plan.works:
-            observations.append(self._observation(work, offset, result))
+            if _is_wanted(work.sequence):
+                observations.append(self._observation(work, offset, result))
             offset += work.tokens
         self.draft.observe(observations)
         self._seen.update(one.key for one in observations)
         firsts = {
             work.sequence.request.id: work.sequence.key for work in plan.works if work.sequence.index == 0
         }
-        for answer in self._scheduler.running:  # those that split off in this step
+        for answer in filter(_is_wanted, self._scheduler.running):  # those that split off in this step
             first = firsts.get(answer.request.id)
             if answer.key not in self._seen and first is not None and answer.computed == answer.layout.length:
                 self.draft.clone(first, answer.key)
@@ -242,3 +247,8 @@ class Speculation:
             hidden=result.hidden[0].index_select(0, rows),
             taps={layer: result.taps[layer][0].index_select(0, rows) for layer in self.draft.tap_layers},
         )
+
+
+def _is_wanted(answer: Answer) -> bool:
+    """Whether its request lets its tokens be guessed."""
+    return answer.request.parameters.speculate

@@ -52,7 +52,7 @@ class RequestStatistics:
         encoded_images: images the encoder ran for; the others were cached, or covered by a cached prefix.
         generated_tokens: of all its answers.
         preemptions: times an answer gave up its blocks and was computed anew.
-        draft: what guessed its next tokens; empty where the engine does not speculate, and then the rest is 0.
+        draft: what guessed its next tokens; empty where nothing did, and then the rest is 0.
         decode_passes: passes of the model that gave an answer a token after its first, or several.
         plain_passes: of these, passes without a draft.
         unpaid_passes: of those, where drafting was not expected to pay.

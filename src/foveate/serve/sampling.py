@@ -80,6 +80,7 @@ def sampling_parameters(
         "include_stop": bool(request.include_stop_str_in_output),
         "top_logprobs": top_logprobs,
         "constraint": constraint,
+        "speculate": request.speculate is not False,
     }
     if isinstance(request, ClassicSamplingFields):
         stop = request.stop or ()

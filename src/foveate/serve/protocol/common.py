@@ -112,6 +112,9 @@ class SamplingFields(Body):
     visual_budget: str | Annotated[int, Field(ge=1)] | None = Field(
         None, description="Visual tokens kept of each picture: full, auto, a number or a share such as 25%."
     )
+    speculate: bool | None = Field(
+        None, description="false: token by token, where the server guesses ahead. The answer is the same."
+    )
     reducer: str | None = Field(None, description="How they are chosen: a name from /foveate/reducers.")
     foveate_trace: bool | None = Field(
         None, description="Report which visual tokens were kept, and how long each stage took."
