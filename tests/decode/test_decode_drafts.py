@@ -206,8 +206,10 @@ def target(vocabulary: dict[str, int]) -> Any:
     return SimpleNamespace(
         tokenizer=SimpleNamespace(get_vocab=lambda: vocabulary),
         image_token_id=7,
+        visual_token_ids=frozenset({7}),
         ref="a target",
-        text_config=SimpleNamespace(vocab_size=10),
+        family="none",
+        text_config=SimpleNamespace(vocab_size=10, hidden_size=4),
     )
 
 

@@ -178,20 +178,22 @@ class TreeGrower:
         Args:
             logprobs: [len(frontier), V], the draft's, after each node of the frontier.
         """
-        assert logprobs.shape[0] == len(self.frontier), (tuple(logprobs.shape), len(self.frontier))
-        count = min(self._shape.width, logprobs.shape[1])
-        best = logprobs.double().topk(count, dim=-1)
+        best = logprobs.double().topk(min(self._shape.width, logprobs.shape[1]), dim=-1)
+        self.add(best.indices.tolist(), best.values.tolist())
+
+    def add(self, tokens: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]]) -> None:
+        """As `grow`, of each node's likeliest tokens, best first, and their log-probabilities."""
+        assert len(tokens) == len(self.frontier), (len(tokens), len(self.frontier))
         depth = 1 if self.frontier == [ROOT] else self._nodes[self.frontier[0]].depth + 1
+        width = self._shape.width
         layer: list[int] = []
-        for parent, values, tokens in zip(
-            self.frontier, best.values.tolist(), best.indices.tolist(), strict=True
-        ):
+        for parent, own_tokens, values in zip(self.frontier, tokens, logprobs, strict=True):
             above = 0.0 if parent == ROOT else self._nodes[parent].value
-            for value, token in zip(values, tokens, strict=True):
+            for token, value in zip(own_tokens[:width], values[:width], strict=True):
                 layer.append(len(self._nodes))
                 self._nodes.append(_Grown(token=token, parent=parent, value=above + value, depth=depth))
         layer.sort(key=lambda node: -self._nodes[node].value)  # stable: the first of equals
-        self.frontier = sorted(layer[: self._shape.width]) if depth < self._shape.depth else []
+        self.frontier = sorted(layer[:width]) if depth < self._shape.depth else []
 
     def tree(self) -> DraftTree:
         """The best nodes of all layers; of equals the higher ones, which keeps parents before children."""

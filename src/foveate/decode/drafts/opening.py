@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from foveate.decode.drafts.base import Draft, DraftError
 from foveate.decode.drafts.model import ModelDraft
 from foveate.decode.drafts.ngram import NgramDraft
+from foveate.decode.heads.file import is_head, load_head, shipped_head
 from foveate.decode.settings import AUTO, NGRAM, OFF
 from foveate.errors import ModelError, nearest
 
@@ -28,7 +29,10 @@ def open_draft(name: str, target: VisionLanguageModel) -> Draft:
         DraftError: there is none of this name, or it was not made for the target.
         ModelError: its weights cannot be loaded.
     """
-    if name in (AUTO, NGRAM):
+    if name == AUTO:
+        folder = shipped_head(target)
+        return _ngram(target) if folder is None else _open_head(str(folder), target)
+    if name == NGRAM:
         return _ngram(target)
     for recognises, opener in KINDS:
         if recognises(name):
@@ -41,7 +45,7 @@ def open_draft(name: str, target: VisionLanguageModel) -> Draft:
 
 
 def _ngram(target: VisionLanguageModel) -> Draft:
-    return NgramDraft(never=(target.image_token_id,))
+    return NgramDraft(never=tuple(sorted(target.visual_token_ids)))
 
 
 def _is_model(name: str) -> bool:
@@ -64,4 +68,19 @@ def _open_model(name: str, target: VisionLanguageModel) -> Draft:
     return ModelDraft(draft, target)
 
 
-KINDS: tuple[tuple[Callable[[str], bool], Opener], ...] = ((_is_model, _open_model),)
+def _is_head(name: str) -> bool:
+    return is_head(Path(name).expanduser())
+
+
+def _open_head(name: str, target: VisionLanguageModel) -> Draft:
+    from foveate.decode.heads.draft import HeadDraft
+    from foveate.models.parts.packing import pack_linears, packing_pays
+
+    head = load_head(Path(name).expanduser(), target)
+    if packing_pays(target.dtype, target.device):
+        pack_linears(head)
+    return HeadDraft(head, target)
+
+
+# A head's folder has a config.json too, so heads are looked for first.
+KINDS: tuple[tuple[Callable[[str], bool], Opener], ...] = ((_is_head, _open_head), (_is_model, _open_model))

@@ -1,0 +1,185 @@
+"""A head as a draft, without an engine: what it guesses is what one parallel run over all tokens says, however
+they came."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from test_decode_heads import COMPRESSED, GATED, WIDTH, head_of
+
+from foveate.decode.drafts.base import DraftRequest, Observation
+from foveate.decode.heads.draft import HeadDraft
+from foveate.decode.heads.layout import layout_of
+from foveate.decode.heads.model import DraftHead
+from foveate.decode.tree import ROOT, DraftTree, TreeGrower, TreeShape
+from foveate.models.records import Prompt
+
+SEEDS = 6
+VOCABULARY, VISUAL = 23, 22
+PROMPT = [3, 5, VISUAL, VISUAL, VISUAL, VISUAL, 7, 1, *[VISUAL] * 6, 2, 9, 4]
+SPANS = [(2, 6), (8, 14)]
+
+
+def target_of(seed: int = 0) -> Any:
+    """As much of a target as a head's draft looks at."""
+    torch.manual_seed(100 + seed)
+    embedding, head = torch.nn.Embedding(VOCABULARY, WIDTH), torch.nn.Linear(WIDTH, VOCABULARY, bias=False)
+    return SimpleNamespace(
+        hf_model=SimpleNamespace(get_input_embeddings=lambda: embedding, lm_head=head),
+        head=head,
+        text_config=SimpleNamespace(hidden_size=WIDTH),
+        visual_token_ids=frozenset({VISUAL}),
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
+
+
+class Told:
+    """One answer as the target has it: tokens, what entered it and what came out, all drawn from the seed."""
+
+    def __init__(self, head: DraftHead, target: Any, seed: int, *, prompt: Prompt | None = None) -> None:
+        draw = random.Random(seed)
+        generator = torch.Generator().manual_seed(seed)
+        self.prompt = prompt or Prompt(token_ids=list(PROMPT), media=[], spans=SPANS, text="")
+        self.tokens = [*self.prompt.token_ids, *(draw.randrange(VOCABULARY - 1) for _ in range(40))]
+        self.embeds = target.hf_model.get_input_embeddings()(torch.tensor(self.tokens)).detach()
+        pictures = torch.randn(len(PROMPT), WIDTH, generator=generator)
+        for place, token in enumerate(self.prompt.token_ids):
+            if token == VISUAL:
+                self.embeds[place] = pictures[place]
+        self.states = torch.randn(len(self.tokens), head.feature_size, generator=generator)
+        self.first = 0
+
+    def observation(self, key: int, start: int, stop: int, taps: tuple[int, ...]) -> Observation:
+        states = self.states[start:stop]
+        split = dict(zip(taps, states.split(WIDTH, dim=1), strict=True)) if taps else {}
+        return Observation(
+            key=key,
+            prompt=self.prompt,
+            start=start,
+            tokens=self.tokens[start:stop],
+            embeds=self.embeds[start:stop],
+            positions=torch.arange(start, stop)[None],
+            hidden=states[:, :WIDTH],
+            taps=split,
+        )
+
+    def request(self, key: int, length: int, *, depth: int, nodes: int) -> DraftRequest:
+        return DraftRequest(
+            key=key,
+            prompt=self.prompt,
+            length=length,
+            read=lambda start, stop: self.tokens[start:stop],
+            depth=depth,
+            nodes=nodes,
+        )
+
+    def ahead(self, head: DraftHead, target: Any, length: int, path: list[int]) -> torch.Tensor:
+        """[V] log-probabilities after `length` decided tokens and a path of guesses, by one parallel run."""
+        words = target.hf_model.get_input_embeddings()(torch.tensor(path, dtype=torch.long))
+        embeds = torch.cat([self.embeds[self.first : length], words])
+        states = torch.cat([self.states[self.first : length], torch.zeros(len(path), head.feature_size)])
+        layout = layout_of(self.prompt, {VISUAL}, length=length + len(path)).behind(self.first)
+        guessed = head(embeds[None], states[None], [layout], steps=len(path) + 1)
+        return head.logits(guessed[-1][0, -1], target.head).log_softmax(dim=-1)
+
+    def tree(self, head: DraftHead, target: Any, request: DraftRequest, width: int) -> DraftTree:
+        """What it should guess."""
+        chain = request.nodes <= request.depth
+        nodes = request.nodes
+        grower = TreeGrower(
+            TreeShape(width=1 if chain else width, depth=min(request.depth, request.nodes), nodes=nodes)
+        )
+        while grower.frontier:
+            rows = []
+            for node in grower.frontier:
+                path: list[int] = []
+                while node != ROOT:
+                    path.insert(0, grower.tokens[node])
+                    node = grower.parents[node]
+                spread = torch.full((VOCABULARY,), -torch.inf)
+                columns = head.token_ids if head.token_ids is not None else torch.arange(VOCABULARY)
+                spread[columns] = self.ahead(head, target, request.length, path)
+                rows.append(spread)
+            grower.grow(torch.stack(rows))
+        return grower.tree()
+
+
+KINDS = [(None, "eagle3"), ("vispec:3", "eagle3"), *((one, "eagle2") for one in (*COMPRESSED, *GATED))]
+
+
+@pytest.mark.parametrize(("compress", "kind"), KINDS)
+@torch.no_grad()
+def test_guesses_are_those_of_one_parallel_run(compress: str | None, kind: str) -> None:
+    """Three answers at once, decided some tokens at a time; chains, trees, and both in one call."""
+    head, target = head_of(compress, kind=kind), target_of()
+    draft = HeadDraft(head, target, shape=TreeShape(width=3, depth=4, nodes=9))
+    told = {key: Told(head, target, seed=key) for key in (1, 2, 3)}
+    told[3].prompt = Prompt(token_ids=[3, 1, 4, 1], media=[], spans=[], text="")
+    told[3].embeds[: len(PROMPT)] = target.hf_model.get_input_embeddings()(
+        torch.tensor([*[3, 1, 4, 1], *[2] * (len(PROMPT) - 4)])
+    )
+    told[3].tokens[: len(PROMPT)] = [*[3, 1, 4, 1], *[2] * (len(PROMPT) - 4)]
+    lengths = {key: len(one.prompt.token_ids) + 1 for key, one in told.items()}
+    seen = dict.fromkeys(told, 0)
+    for step, sizes in enumerate([(1, 1, 1), (3, 1, 2), (1, 4, 1), (2, 2, 2)]):
+        draft.observe(
+            [one.observation(key, seen[key], lengths[key] - 1, draft.tap_layers) for key, one in told.items()]
+        )
+        seen = {key: length - 1 for key, length in lengths.items()}
+        shapes = {0: [(4, 9)] * 3, 1: [(3, 3)] * 3, 2: [(4, 4), (2, 6), (1, 1)], 3: [(2, 5)] * 3}[step]
+        requests = [
+            one.request(key, lengths[key], depth=depth, nodes=nodes)
+            for (key, one), (depth, nodes) in zip(told.items(), shapes, strict=True)
+        ]
+        for request, tree in zip(requests, draft.propose(requests), strict=True):
+            assert tree == told[request.key].tree(head, target, request, width=3)
+        lengths = {key: length + size for (key, length), size in zip(lengths.items(), sizes, strict=True)}
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+@torch.no_grad()
+def test_however_tokens_are_observed(seed: int) -> None:
+    """In chunks that cut pictures, computed anew from anywhere, behind a gap, split off: always as the parallel run of
+    what is known."""
+    draw = random.Random(seed)
+    compress = draw.choice([None, "text", "select", "vispec:3", "pool:4"])
+    head, target = head_of(compress, kind=draw.choice(["eagle2", "eagle3"]), seed=seed), target_of(seed)
+    draft = HeadDraft(head, target)
+    told = {key: Told(head, target, seed=10 * seed + key) for key in range(3)}
+    seen, lengths = dict.fromkeys(told, 0), dict.fromkeys(told, len(PROMPT) + 1)
+    checked = 0
+    for step in range(60):
+        key = draw.choice(list(told))
+        one, action = told[key], draw.random()
+        if action < 0.1:  # preempted, and computed anew with a part of it in the prefix cache
+            if draw.random() < 0.5:
+                draft.forget(key)
+                one.first = seen[key] = draw.choice([0, draw.randrange(lengths[key] - 1)])
+            else:
+                start = draw.randrange(seen[key]) if seen[key] else 0
+                if start <= one.first or start < len(PROMPT):
+                    one.first = start
+                seen[key] = start
+        if action < 0.15 and seen[key] == len(PROMPT) == lengths[key] - 1:
+            twin = len(told) + step
+            draft.clone(key, twin)
+            told[twin] = Told(head, target, seed=10 * seed + key)
+            told[twin].first, seen[twin], lengths[twin] = one.first, seen[key], lengths[key]
+        if seen[key] < lengths[key] - 1:
+            stop = draw.randrange(seen[key], lengths[key] - 1) + 1
+            draft.observe([one.observation(key, seen[key], stop, draft.tap_layers)])
+            seen[key] = stop
+        ready = [name for name in told if seen[name] == lengths[name] - 1]
+        if ready and draw.random() < 0.4:
+            requests = [told[name].request(name, lengths[name], depth=2, nodes=2) for name in ready]
+            for request, tree in zip(requests, draft.propose(requests), strict=True):
+                checked += 1
+                assert tree == told[request.key].tree(head, target, request, width=1)
+        if key in ready:
+            lengths[key] = min(lengths[key] + draw.randrange(1, 4), len(one.tokens) - 4)
+    assert checked > 4
