@@ -60,6 +60,7 @@ class FakeModel:
     ref, family = "fake", "fake"
     device, dtype = torch.device("cpu"), torch.float32
     image_token_id = IMAGE
+    visual_token_ids = frozenset({IMAGE})
     accepts_images = True
     window_cuts_groups = False
     context_length = 200

@@ -104,9 +104,9 @@ def lay_out(
     names = [""] * len(counts)
     if reduction is not None:
         counts, names = [plan.kept for plan in reduction.plans], list(reduction.names)
-    before = [0]
+    before, visual = [0], model.visual_token_ids
     for token in prompt.token_ids:
-        before.append(before[-1] + (token == model.image_token_id))
+        before.append(before[-1] + (token in visual))
     ranges, first = [], 0
     for count in counts:
         ranges.append((first, first + count))
@@ -155,7 +155,9 @@ def processing_settings(model: VisionLanguageModel) -> str:
     """A digest of everything beside the picture that its features depend on."""
     processor = getattr(model, "image_processor", None)
     settings: Mapping[str, Any] = {} if processor is None else processor.to_dict()
+    videos: Mapping[str, Any] = getattr(model, "video_settings", {})
     parts = [model.ref, model.family, str(model.dtype), *(f"{k}={settings[k]!r}" for k in sorted(settings))]
+    parts += [f"video {k}={videos[k]!r}" for k in sorted(videos)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -169,6 +171,7 @@ def media_key(item: PreparedMedia, settings: str, reducer: str = "") -> str:
             content.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             content.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
         digest = content.hexdigest()
-    # The same picture is tiled differently alone and among others (LLaVA-OneVision): the grid tells them apart.
+    # The same picture is tiled differently alone and among others (LLaVA-OneVision), and the same frames can be looked
+    # at at other times: the grid tells them apart.
     parts = (digest, settings, repr(item.grid), str(item.width), str(item.height), reducer)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -85,10 +85,14 @@ def plan_reduction(
     """
     reducer = get_reducer(asked.reducer) if isinstance(asked.reducer, str) else asked.reducer
     budget, question = Budget.parse(asked.budget), asked.question or prompt.text
-    if reducer.stage == "video" and budget.kind != "full":
+    if (
+        reducer.stage == "video"
+        and budget.kind != "full"
+        and not any(one.grid.is_video for one in prompt.media)
+    ):
         raise RequestError(
             f"The method {reducer.name} chooses among the frames of a video together",
-            why="a request's images are planned and cached each on its own",
+            why="a request's images are planned and cached each on its own, and none of them is a video",
             fix="Use a method for stills such as fastervlm here, or foveate.reduce.reduce_prompt for this one.",
         )
     plans = []
@@ -113,24 +117,25 @@ def plan_reduction(
     after, before_index = _without_dropped(model, prompt, kept)
     table = model.positions(prompt)
     mode = reducer.position_mode(m_rope=table.ndim == 3)
+    if mode == "repack" and table.ndim == 3:
+        raise RequestError(
+            f"The method {reducer.name} is to close the gaps between visual tokens",
+            why=f"with the positions of {model.family} (M-RoPE) that depends on which tokens stay, "
+            "and a request's positions are planned before its images are encoded",
+            fix="Leave positions at their default.",
+        )
     names = tuple(reducer.cache_key(plan, question=question) for plan in plans)
+    full = _track(table)
     reduction = Reduction(
         reducer=reducer,
         image_tokens=sum(plan.total for plan in plans),
         plans=tuple(plans),
         names=tuple(f"{name}, positions {mode}" for name in names),
         question=question,
-        track=_track(model.positions(after)),
+        track=_track(model.positions(after)) if mode == "repack" else full,
         known_maps=(None,) * len(plans),
     )
     if mode == "repack":
-        if table.ndim == 3:
-            raise RequestError(
-                f"The method {reducer.name} is to close the gaps between visual tokens",
-                why=f"with the positions of {model.family} (M-RoPE) that depends on which tokens stay, "
-                "and a request's positions are planned before its images are encoded",
-                fix="Leave positions at their default.",
-            )
         return after, reduction
     if int(table.max()) >= model.context_length:
         raise RequestTooLongError(
@@ -138,10 +143,9 @@ def plan_reduction(
             why=f"the context of {model.ref} is {model.context_length} tokens",
             fix='Close the gaps (positions="repack"), or use fewer or smaller images.',
         )
-    full = _track(table)
     reduction.track = PositionTrack(table=full.table[:, before_index].clone(), following=full.following)
-    visual = torch.tensor(prompt.token_ids) == model.image_token_id
-    stays = torch.tensor(after.token_ids) == model.image_token_id
+    visual = model.visual_mask(prompt.token_ids)
+    stays = model.visual_mask(after.token_ids)
     totals, counts = [plan.total for plan in plans], [plan.kept for plan in plans]
     reduction._rows = tuple(stays.nonzero()[:, 0].split(counts))
     reduction._full = tuple(full.table[:, places] for places in visual.nonzero()[:, 0].split(totals))
@@ -176,8 +180,8 @@ def _kept_placeholders(
 
     Placeholders are alike, so which of a run stay does not matter; text between runs parts them.
     """
-    ids = torch.tensor(prompt.token_ids)
-    places = (ids == model.image_token_id).nonzero()[:, 0].split([plan.total for plan in plans])
+    visual = model.visual_mask(prompt.token_ids)
+    places = visual.nonzero()[:, 0].split([plan.total for plan in plans])
     kept = []
     for item, plan, own in zip(prompt.media, plans, places, strict=True):
         mask = torch.zeros(plan.total, dtype=torch.bool)
@@ -208,7 +212,7 @@ def _without_dropped(
 ) -> tuple[Prompt, torch.Tensor]:
     """(the prompt that stays, [T'] indices of its tokens in the whole one)."""
     ids = torch.tensor(prompt.token_ids)
-    stays = ids != model.image_token_id
+    stays = ~model.visual_mask(prompt.token_ids)
     stays[(~stays).nonzero()[:, 0]] = torch.cat(list(kept))
     before = torch.cat([torch.zeros(1, dtype=torch.long), stays.long().cumsum(0)])
     spans = [(int(before[first]), int(before[last])) for first, last in prompt.spans]

@@ -88,7 +88,7 @@ class Runner:
         """Hidden states [1, T, D] of the plan's tokens, in the order of its works."""
         model = self._model
         ids: list[int] = []
-        written: list[int] = []  # places where the answer itself spells the image token
+        written: list[int] = []  # places where the answer itself spells a visual token
         features: list[MediaFeatures] = []
         positions: list[torch.Tensor] = []
         segments: list[Segment] = []
@@ -99,7 +99,7 @@ class Runner:
                 ids += work.draft.tokens
             first_written = offset + max(0, layout.length - work.start)
             written += [
-                place for place in range(first_written, len(ids)) if ids[place] == model.image_token_id
+                place for place in range(first_written, len(ids)) if ids[place] in model.visual_token_ids
             ]
             for index, first, last in layout.feature_rows(work.start, work.stop):
                 key = layout.media_keys[index]
@@ -124,12 +124,13 @@ class Runner:
                 )
             )
         packed = Prompt(token_ids=ids, media=[], spans=[], text="")
+        spelled = [ids[place] for place in written]
         for place in written:
             packed.token_ids[place] = 0
         embeds = model.merge(packed, features)
         if written:
-            token = torch.tensor([model.image_token_id], device=model.device)
-            embeds[0, written] = model.hf_model.get_input_embeddings()(token)
+            tokens = torch.tensor(spelled, device=model.device)
+            embeds[0, written] = model.hf_model.get_input_embeddings()(tokens)
         self.inputs = (embeds, pack_positions(positions, model.device))
         with self._taps:
             return model.run_language_model(

@@ -196,6 +196,8 @@ class Reducer(abc.ABC):
             return kept
         sizes = tuple(tile.tokens for tile in layout.tiles)
         quotas = uniform_quotas(sizes, kept)
+        if self.stage == "input":  # the frames of a video are made smaller alike
+            quotas = (kept // len(sizes),) * len(sizes)
         return sum(
             self.fit(tile.rows, tile.cols, quota) for tile, quota in zip(layout.tiles, quotas, strict=True)
         )

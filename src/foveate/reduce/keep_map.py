@@ -125,7 +125,7 @@ class KeepMap:
         merge, scores = data["merge"], data["scores"]
         return cls(
             **{name: data[name] for name in ("asked", "reason", "method", "stage")},
-            grid=VisualGrid(**{**grid, "tiles": tiles, "regions": regions}),
+            grid=VisualGrid(**{**grid, **_tuples(grid), "tiles": tiles, "regions": regions}),
             kept=torch.tensor(data["kept"], dtype=torch.long),
             scores=None if scores is None else torch.tensor(scores, dtype=torch.float32),
             merge=None

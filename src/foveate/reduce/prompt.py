@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from foveate.errors import ReductionError
 from foveate.models.generation import LanguageInputs, SamplingOptions, generate
 from foveate.models.records import GeneratedToken, MediaFeatures, Prompt
 from foveate.reduce.base import Reducer
@@ -73,7 +74,8 @@ def reduce_prompt(
     *,
     question: str | None = None,
 ) -> ReducedPrompt:
-    """The prompt with each image cut to the budget; to a method over frames all its images are one video.
+    """The prompt with each image or video cut to the budget; to a method over frames all images of a prompt without
+    videos are one.
 
     Args:
         features: of the prompt's media, encoded with `salience=reducer.request()`; None encodes them here.
@@ -87,6 +89,7 @@ def reduce_prompt(
     asked = prompt.text if question is None else question
     parsed = Budget.parse(budget)
     video = reducer.stage == "video" and bool(prompt.media) and parsed.kind != "full"
+    video = video and not any(item.grid.is_video for item in prompt.media)  # which are videos already
     plans = _plans(model, prompt, reducer, parsed, asked, video=video)
     if not all(plan.is_full for plan in plans):
         reducer.check(model)
@@ -105,7 +108,14 @@ def reduce_prompt(
     if video:
         grids = [item.grid for item in prompt.media]
         by_image, reduced = frame_maps(maps[0], grids[0]), split_frames(reduced[0], maps[0], grids)
-    mode = reducer.position_mode(m_rope=model.positions(prompt).ndim == 3)
+    m_rope = model.positions(prompt).ndim == 3
+    mode = reducer.position_mode(m_rope=m_rope)
+    if mode == "repack" and m_rope and any(item.grid.is_video for item in prompt.media):
+        raise ReductionError(
+            f"The method {reducer.name} is to close the gaps between visual tokens of a video",
+            why=f"the positions of {model.family} have a time axis, whose seconds do not close up",
+            fix="Leave positions at their default.",
+        )
     positions, following = reduced_positions(model, prompt, after, kept_tokens, by_image, mode)
     return ReducedPrompt(
         prompt=after,
@@ -141,7 +151,7 @@ def _plans(
 
 def _kept_tokens(model: VisionLanguageModel, prompt: Prompt, maps: Sequence[KeepMap]) -> torch.Tensor:
     """[T'] indices of the prompt's tokens that stay: all text, and of each image what its map keeps."""
-    visual = torch.tensor(prompt.token_ids) == model.image_token_id
+    visual = model.visual_mask(prompt.token_ids)
     kept = ~visual
     if maps:
         kept[visual.nonzero()[:, 0]] = torch.cat([keep.mask().cpu() for keep in maps])
@@ -171,16 +181,18 @@ def shrink(
             media.append(item)
             maps.append(KeepMap.full(item.grid, method=reducer.cache_key(plan), asked=plan.asked))
             continue
-        rows, cols = shape_for(item.grid.rows, item.grid.cols, plan.ceiling)
+        grid = item.grid
+        rows, cols = shape_for(grid.rows, grid.cols, plan.ceiling // grid.frames)
         smaller = model.resized(item, rows, cols)
         assert smaller.grid.tokens == plan.kept, (
             f"{smaller.grid.tokens} tokens where {plan.kept} were planned"
         )
         media.append(smaller)
+        frame = torch.tensor(middles(grid.rows, grid.cols, rows, cols))
         maps.append(
             KeepMap(
-                grid=item.grid,
-                kept=torch.tensor(middles(item.grid.rows, item.grid.cols, rows, cols)),
+                grid=grid,
+                kept=torch.cat([frame + index * grid.rows * grid.cols for index in range(grid.frames)]),
                 asked=plan.asked,
                 reason=plan.reason,
                 method=reducer.cache_key(plan),

@@ -53,7 +53,7 @@ def _embed(model: VisionLanguageModel, item: Item) -> Vector:
             **model.language_keywords(prompt, features),
         )[0].float()
         if prompt.media:
-            hidden = hidden[torch.tensor(prompt.token_ids) == model.image_token_id]
+            hidden = hidden[model.visual_mask(prompt.token_ids)]
         mean = hidden.mean(dim=0)
         values = (mean / mean.norm().clamp(min=1e-12)).tolist()
     image_tokens = sum(media.grid.tokens for media in prompt.media)
@@ -73,7 +73,7 @@ def _words(model: VisionLanguageModel, item: str | Sequence[int]) -> Prompt:
     )
     if not ids:
         raise PromptError("The input has 0 tokens", why="there is nothing to embed", fix="Leave it out.")
-    if any(not 0 <= token < size or token == model.image_token_id for token in ids):
+    if any(not 0 <= token < size or token in model.visual_token_ids for token in ids):
         raise PromptError(
             "The input has a token that cannot be embedded",
             why=f"ids go from 0 to {size - 1}, and that of a picture's place cannot stand alone",

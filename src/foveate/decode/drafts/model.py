@@ -94,7 +94,7 @@ class ModelDraft(Draft):
         """Runs the prompt."""
         model, seen = self._model, prompt
         if prompt.media and not self._reads_pictures_alike(prompt):
-            kept = [token for token in prompt.token_ids if token != self._target.image_token_id]
+            kept = [token for token in prompt.token_ids if token not in self._target.visual_token_ids]
             seen = Prompt(token_ids=kept, media=[], spans=[], text=prompt.text)
         features = model.encode(seen.media)
         cache, positions = KeyValueCache(), model.positions(seen)
@@ -113,15 +113,24 @@ class ModelDraft(Draft):
 
     def _reads_pictures_alike(self, prompt: Prompt) -> bool:
         model, target = self._model, self._target
-        if model.family != target.family or model.image_token_id != target.image_token_id:
+        if model.family != target.family or model.visual_token_ids != target.visual_token_ids:
             return False
-        placeholders = sum(token == target.image_token_id for token in prompt.token_ids)
+        placeholders = sum(token in target.visual_token_ids for token in prompt.token_ids)
         if placeholders != sum(item.grid.tokens for item in prompt.media):
             return False  # some were dropped: which, only the target knows
         if model.image_processor.to_dict() != target.image_processor.to_dict():
             return False
+        if model.video_settings != target.video_settings:
+            return False
+        stills = sum(not item.grid.is_video for item in prompt.media)
+        # Models that lay a still of a video's size out alike do so with its frames: nothing else decides.
         return all(
-            model.visual_grid(item.width, item.height, images_in_prompt=len(prompt.media)) == item.grid
+            model.visual_grid(item.width, item.height, images_in_prompt=stills)
+            == (
+                target.visual_grid(item.width, item.height, images_in_prompt=stills)
+                if item.grid.is_video
+                else item.grid
+            )
             for item in prompt.media
         )
 

@@ -54,8 +54,7 @@ def plan_inside(
             "between layers",
             fix="Leave positions at their default.",
         )
-    ids = torch.tensor(prompt.token_ids, device=model.device)
-    visual = ids == model.image_token_id
+    visual = model.visual_mask(prompt.token_ids).to(model.device)
     text = (~visual).nonzero()[:, 0]
     places = visual.nonzero()[:, 0].split([len(item.features) for item in features])
     layers = len(model.language_model.layers)

@@ -2,7 +2,8 @@
 
 Owns the shape [B, T, n] and the refusals that hold for several methods. A video is an item whose grid has `frames`
 pictures of equal layout: the contract of `base.py` plans, gathers, merges and checks it as it does a still. What a
-still means to a method is a video of one frame. Knows no prompt (`joining.py` makes videos of images).
+still means to a method is a video of one frame. Knows no prompt (a family's own videos come so; `joining.py` makes
+videos of images).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """From the images of a prompt to one video and back.
 
-Owns the grid of a video, features laid end to end, and each frame's part of what was kept. No family takes a video
-as such: the frames are the images of a prompt, in its order, each encoded on its own. Knows no method.
+Owns the grid of a video, features laid end to end, and each frame's part of what was kept, where the frames are the
+images of a prompt, in its order, each encoded on its own. (A video that its family reads as one needs none of this.)
+Knows no method.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def _prompt(here: Context, given: str | list[int]) -> Prompt:
         return Prompt(token_ids=ids, media=[], spans=[], text=given)
     size = int(model.text_config.vocab_size)
     ids = [int(token) for token in given]
-    wrong = next((token for token in ids if token >= size or token == model.image_token_id), None)
+    wrong = next((token for token in ids if token >= size or token in model.visual_token_ids), None)
     if wrong is not None:
         raise ApiError(
             f"The prompt has token {wrong}",
