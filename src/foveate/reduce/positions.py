@@ -42,11 +42,11 @@ def reduced_positions(
     if table.ndim == 2:
         positions = model.positions(after)
     else:
-        positions = _repacked_mrope(after, model.image_token_id, keep_maps)[:, None].to(table.device)
+        positions = repacked_mrope(after, model.image_token_id, keep_maps)[:, None].to(table.device)
     return positions, int(positions.max()) + 1
 
 
-def _repacked_mrope(after: Prompt, image_token_id: int, keep_maps: Sequence[KeepMap]) -> torch.Tensor:
+def repacked_mrope(after: Prompt, image_token_id: int, keep_maps: Sequence[KeepMap]) -> torch.Tensor:
     """[3, T'] (time, height, width); the tokens of one image stand together. A video's frames may keep none."""
     parts: list[torch.Tensor] = []
     index, position = 0, 0

@@ -5,12 +5,19 @@ cached before rotation and turned anew to contiguous positions. Knows no HTTP, n
 """
 
 from foveate.decode.streaming.session import Answer, SecondReport, StreamingSession
-from foveate.decode.streaming.settings import StreamBound, StreamError, StreamSettings, bound_of
+from foveate.decode.streaming.settings import (
+    StreamBound,
+    StreamDefaults,
+    StreamError,
+    StreamSettings,
+    bound_of,
+)
 
 __all__ = [
     "Answer",
     "SecondReport",
     "StreamBound",
+    "StreamDefaults",
     "StreamError",
     "StreamSettings",
     "StreamingSession",

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from foveate.decode.streaming.settings import StreamBound, StreamError, StreamSettings, bound_of
+from foveate.decode.streaming.frames import FrameCounts, FrameReader, shortened
+from foveate.decode.streaming.settings import (
+    StreamBound,
+    StreamDefaults,
+    StreamError,
+    StreamSettings,
+    bound_of,
+)
 from foveate.decode.streaming.state import Piece, StreamState, require_streamable, token_bytes
 from foveate.decode.streaming.turns import Turns
 from foveate.decode.streaming.window import Kind
 from foveate.errors import FoveateError
-from foveate.media import open_image
 from foveate.models.generation import IncrementalDetokenizer, end_token_ids
 from foveate.models.parts.free_memory import free_bytes
 from foveate.models.records import PreparedMedia
@@ -28,10 +33,6 @@ from foveate.models.records import PreparedMedia
 if TYPE_CHECKING:
     from foveate.media import ImageSource
     from foveate.models.base import VisionLanguageModel
-
-PROMPT = "How many objects are there?"
-# Families that tile lone pictures do not tile frames.
-_AMONG_OTHERS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,22 +76,13 @@ class SecondReport:
         return self.encode_seconds + self.prefill_seconds + self.decode_seconds
 
 
-@dataclass(kw_only=True)
-class FrameCounts:
-    """Every frame that was pushed is in one of these: nothing is lost without a number."""
-
-    seen: int = 0
-    used: int = 0
-    # "rate": more than asked for; "late": time ran back; "refused": not a picture, or too large
-    dropped: Counter[str] = field(default_factory=Counter)
-
-
 class StreamingSession:
     """One stream on one model. Not for two threads at once.
 
     Args:
+        settings: None for those that the checkpoint was trained for, or ours.
         width, height: of the frames in pixels; the bound is computed from them.
-        prompt: asked of every second.
+        prompt: asked of every second, "" for frames alone; None as with `settings`.
         system: instructions at the start of the stream, which stay for ever as sinks.
         memory_bytes: what keys and values may take; None for what is free on the device now.
 
@@ -109,14 +101,17 @@ class StreamingSession:
         *,
         width: int,
         height: int,
-        prompt: str = PROMPT,
+        prompt: str | None = None,
         system: str | None = None,
         memory_bytes: int | None = None,
     ) -> None:
-        self.model, self.settings, self.prompt = model, settings or StreamSettings(), prompt
+        defaults = StreamDefaults.of(model.folder)
+        self.model, self.settings = model, settings or defaults.settings
+        self.prompt = defaults.prompt if prompt is None else prompt
         require_streamable(model, self.settings)
         self._turns = Turns(model, system)
-        self.bound: StreamBound = self._bound(width, height)
+        self._reader = FrameReader(model, self.settings, width=width, height=height, question=self.prompt)
+        self.bound: StreamBound = self._bound()
         memory = free_bytes(model.device)[0] if memory_bytes is None else memory_bytes
         self.bound.require(memory=memory, context=model.context_length)
         self.frames = FrameCounts()
@@ -129,11 +124,11 @@ class StreamingSession:
         if self._turns.opening:
             self._state.extend([Piece(kind=Kind.TEXT, tokens=self._turns.opening, second=-1)])
 
-    def _bound(self, width: int, height: int) -> StreamBound:
-        grid = self.model.visual_grid(width, height, images_in_prompt=_AMONG_OTHERS)
-        self._frame_tokens = grid.tokens
-        frames = (grid,) * self.settings.frames_per_second
+    def _bound(self) -> StreamBound:
+        reader = self._reader
+        frames = (reader.grid,) * self.settings.frames_per_second
         turn = len(self._turns.between) + len(self._turns.turn(self.prompt, frames))
+        turn -= (reader.grid.tokens - reader.tokens) * len(frames)
         opening = len(self._turns.opening)
         kept = self.settings.sink_tokens or self.settings.text_tokens
         if kept is not None and kept < opening:
@@ -194,7 +189,7 @@ class StreamingSession:
             self.frames.dropped["rate" if tick == self._tick else "late"] += 1
             return None
         try:
-            item = self._prepared(image() if callable(image) else image)
+            item = self._reader.prepared(image() if callable(image) else image)
         except FoveateError:
             self.frames.dropped["refused"] += 1
             raise
@@ -206,24 +201,6 @@ class StreamingSession:
             return report or self.flush()
         return report
 
-    def _prepared(self, source: ImageSource) -> PreparedMedia:
-        image = open_image(source)
-        grid = self.model.visual_grid(image.width, image.height, images_in_prompt=_AMONG_OTHERS)
-        if grid.tokens > self._frame_tokens:
-            raise StreamError(
-                f"A frame of {image.width} x {image.height} pixels becomes {grid.tokens} visual tokens",
-                why=f"the bound was made for {self._frame_tokens}",
-                fix="Open the stream with the size of its largest frame.",
-            )
-        return PreparedMedia(
-            tensors=self.model.process_pixels(image.pil(), images_in_prompt=_AMONG_OTHERS),
-            grid=grid,
-            width=image.width,
-            height=image.height,
-            digest=image.digest,
-            source=image.source,
-        )
-
     def flush(self) -> SecondReport | None:
         """Ends the second that is under way: its report; None where no frame is waiting."""
         if not self._pending:
@@ -232,12 +209,13 @@ class StreamingSession:
         self._pending = []
         evicted = self._state.evict(second)
         started = time.perf_counter()
-        features = self.model.encode(media)
+        frames = tuple(self._reader.seen(media))
         encoded = time.perf_counter()
         between = self._turns.between if self._begun else []
-        turn = [*between, *self._turns.turn(self.prompt, tuple(item.grid for item in media))]
-        pieces = [*self._carried(second), Piece(kind=Kind.TURN, tokens=turn, second=second, media=media)]
-        logits = self._state.extend(pieces, features)
+        whole = self._turns.turn(self.prompt, tuple(item.grid for item in media))
+        short = shortened(whole, self.model.image_token_id, [frame.keep for frame in frames])
+        turn = Piece(kind=Kind.TURN, tokens=[*between, *short], second=second, frames=frames)
+        logits = self._state.extend([*self._carried(second), turn])
         self._carry, self._begun = [], True
         prefilled = time.perf_counter()
         reply = self._reply(self._state, logits, second, self.settings.reply_tokens, started)

@@ -1,16 +1,21 @@
 """How much of a stream is kept, and the most memory that can take, known before the first frame.
 
-Owns the settings, their ranges and the arithmetic of the bound. Knows no torch and no models.
+Owns the settings, their ranges, the file in which a checkpoint keeps those it was trained for, and the arithmetic of
+the bound. Knows no torch and no models.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 from foveate.errors import FoveateError, nearest
 
 CONTIGUOUS, ABSOLUTE = "contiguous", "absolute"
 MIB = 2**20
+SETTINGS_FILE = "stream_config.json"
+PROMPT = "How many objects are there?"
 
 
 class StreamError(FoveateError):
@@ -29,6 +34,8 @@ class StreamSettings:
             0 for none, which loses the instructions as soon as the window of text has moved.
         reply_tokens: longest comment on one second.
         question_tokens, answer_tokens: room for one question asked meanwhile, and its answer.
+        visual_budget: visual tokens of each frame: "full", "auto", a number or a share ("25%"); see docs/reduction.md.
+        reducer: the method that they are cut by.
         page_tokens: memory is taken and given back in pages of as many tokens.
         positions: "contiguous" numbers what is kept from 0 at every step; "absolute" keeps the numbers that tokens
             came with, which grow past everything a model was trained on (1-D positions only; for comparison).
@@ -45,6 +52,8 @@ class StreamSettings:
     reply_tokens: int = 20
     question_tokens: int = 48
     answer_tokens: int = 32
+    visual_budget: str = "full"
+    reducer: str = "average_pool"
     page_tokens: int = 16
     positions: str = CONTIGUOUS
     longest_seconds: int | None = None
@@ -53,7 +62,7 @@ class StreamSettings:
         least = {"sink_tokens": 0, "text_tokens": 0}
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "positions" and value is not None and value < least.get(field.name, 1):
+            if isinstance(value, int) and value < least.get(field.name, 1):
                 raise StreamError(
                     f"{field.name} is {value}", why=f"it must be {least.get(field.name, 1)} or more"
                 )
@@ -68,6 +77,37 @@ class StreamSettings:
                 why="vision_seconds or text_tokens is None, and so is longest_seconds",
                 fix="Set a window, or longest_seconds.",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamDefaults:
+    """What a checkpoint is streamed with where nothing else is asked for: `prompt` is put to every second."""
+
+    settings: StreamSettings = StreamSettings()
+    prompt: str = PROMPT
+
+    @classmethod
+    def of(cls, folder: Path) -> StreamDefaults:
+        """Those that a checkpoint's folder names, ours where it names none.
+
+        Raises:
+            StreamError: its file cannot be read, or names no settings.
+        """
+        file = folder / SETTINGS_FILE
+        if not file.is_file():
+            return cls()
+        try:
+            told = json.loads(file.read_text(encoding="utf-8"))
+            return cls(prompt=told.pop("prompt"), settings=StreamSettings(**told))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StreamError(
+                f"{file} has no settings of a stream", why=repr(error), fix="Remove it."
+            ) from error
+
+    def write(self, folder: Path) -> None:
+        """Puts them beside the weights."""
+        told = {"prompt": self.prompt, **asdict(self.settings)}
+        (folder / SETTINGS_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,24 +13,28 @@ import torch
 import torch.nn.functional as F
 
 from foveate.decode.streaming.attention import StreamAttention, UnrotatedPages
+from foveate.decode.streaming.frames import SeenFrame, places_only
 from foveate.decode.streaming.rotation import Rotary, Unrotated
 from foveate.decode.streaming.settings import ABSOLUTE, StreamBound, StreamError, StreamSettings
 from foveate.decode.streaming.window import Kind, PagePool, StreamWindow
 from foveate.models.attention import AttentionState
-from foveate.models.records import MediaFeatures, PreparedMedia, Prompt
+from foveate.models.records import Prompt
+from foveate.reduce.positions import repacked_mrope
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
 
+_TEXT = Prompt(token_ids=[0, 0], media=[], spans=[], text="")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Tokens that are appended together. `media` are the pictures whose placeholders are among them, in order."""
+    """Tokens that are appended together. `frames` are the pictures whose placeholders are among them, in order."""
 
     kind: Kind
     tokens: Sequence[int]
     second: int
-    media: tuple[PreparedMedia, ...] = ()
+    frames: tuple[SeenFrame, ...] = ()
 
 
 def token_bytes(model: VisionLanguageModel) -> int:
@@ -67,6 +71,7 @@ class StreamState:
             device=model.device,
         )
         self._hooks: Unrotated | None = Unrotated(model)
+        self._m_rope = model.positions(_TEXT).ndim == 3
         self._positions: torch.Tensor | None = None  # of what is kept; None once something has left
 
     def evict(self, second: int) -> int:
@@ -80,13 +85,11 @@ class StreamState:
     def extend(
         self,
         pieces: Sequence[Piece],
-        features: Sequence[MediaFeatures] = (),
         embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Appends pieces and runs them as one chunk.
 
         Args:
-            features: of the pieces' media, in order.
             embeds: [1, n, D] instead of the model's own embeddings (tests, and models without a tower).
 
         Returns:
@@ -94,11 +97,11 @@ class StreamState:
         """
         tokens: list[int] = []
         for piece in pieces:
-            self.window.append(
-                piece.kind, piece.tokens, piece.second, tuple(map(_without_pixels, piece.media))
-            )
+            self.window.append(piece.kind, piece.tokens, piece.second, tuple(map(places_only, piece.frames)))
             tokens += piece.tokens
-        media = [item for piece in pieces for item in piece.media]
+        frames = [frame for piece in pieces for frame in piece.frames]
+        features = [frame.features for frame in frames]
+        media = [frame.media for frame in frames]
         model, new = self.model, Prompt(token_ids=tokens, media=media, spans=[], text="")
         if embeds is None:
             embeds = model.merge(new, features)
@@ -121,15 +124,22 @@ class StreamState:
         count = sum(len(piece.tokens) for piece in pieces)
         if self.settings.positions == ABSOLUTE:
             return torch.tensor(self.window.indices(), device=self.model.device)[None]
-        if self._positions is None or any(piece.media for piece in pieces):
-            kept = Prompt(token_ids=self.window.tokens(), media=self.window.media(), spans=[], text="")
-            self._positions = self.model.positions(kept)
+        if self._positions is None or any(piece.frames for piece in pieces):
+            self._positions = self._all_placed()
         else:
             first = int(self._positions.max()) + 1
             more = torch.arange(first, first + count, device=self.model.device)
             more = more.expand(*self._positions.shape[:-1], count)
             self._positions = torch.cat([self._positions, more], dim=-1)
         return self._positions
+
+    def _all_placed(self) -> torch.Tensor:
+        """Positions from 0. Under M-RoPE frames that were cut close up: a gap would be no neighbour's place."""
+        kept = Prompt(token_ids=self.window.tokens(), media=[], spans=[], text="")
+        if not self._m_rope:
+            return self.model.positions(kept)
+        table = repacked_mrope(kept, self.model.image_token_id, self.window.media())
+        return table[:, None].to(self.model.device)
 
     def fork(self) -> StreamState:
         """A state with the same past, which shares its pages and appends into others. To be closed before the
@@ -151,11 +161,6 @@ class StreamState:
             self._hooks = None
 
 
-def _without_pixels(item: PreparedMedia) -> PreparedMedia:
-    """What positions need of a picture, without the memory of its pixels."""
-    return PreparedMedia(tensors={}, grid=item.grid, width=item.width, height=item.height, digest=item.digest)
-
-
 def require_streamable(model: VisionLanguageModel, settings: StreamSettings) -> None:
     """Refuses models whose tokens cannot arrive one second at a time.
 
@@ -166,15 +171,14 @@ def require_streamable(model: VisionLanguageModel, settings: StreamSettings) -> 
         raise StreamError(
             f"{model.ref} is a text-only model", why="a stream is of pictures", fix="foveate ls lists others."
         )
-    text = Prompt(token_ids=[0, 0], media=[], spans=[], text="")
-    groups = model.attention_groups(text)
+    groups = model.attention_groups(_TEXT)
     if groups is not None and bool((groups >= 0).any()):
         raise StreamError(
             f"{model.ref} cannot be streamed",
             why="it reads its whole prompt both ways, so that what came earlier would have to be read again",
             fix="Choose a model that reads from left to right (foveate ls).",
         )
-    if settings.positions == ABSOLUTE and model.positions(text).ndim == 3:
+    if settings.positions == ABSOLUTE and model.positions(_TEXT).ndim == 3:
         raise StreamError(
             f"{model.ref} has positions in three dimensions",
             why="absolute ones are kept in one",
