@@ -1,4 +1,4 @@
-"""`foveate train nano`: train the embedded model from nothing, resumable, with a plot at the end."""
+"""`foveate train`: its commands; and `nano`: train the embedded model from nothing, resumable, with a plot."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 
 from foveate.cli.progress import progress_bar
 from foveate.cli.terminal import note
+from foveate.cli.train_draft import draft
 from foveate.cli.verbs import HELP_FLAGS
 
 app = typer.Typer(
@@ -22,6 +23,9 @@ app = typer.Typer(
 @app.callback()
 def root() -> None:
     """Train models on the world."""
+
+
+app.command()(draft)
 
 
 @app.command()
