@@ -200,8 +200,10 @@ class HeadConfig:
                 raise DraftError(f"The head's compressor is {compressor!r}", why="it must be a mapping")
             _check_keys(compressor, CompressorConfig)
             given["compressor"] = CompressorConfig(**compressor)
-        if "taps" in given:
-            given["taps"] = tuple(given["taps"])
+        taps = given.get("taps", [])
+        if not all(isinstance(layer, int) for layer in taps):
+            raise DraftError(f"The taps of the draft head are {taps}", why="they must be numbers of layers")
+        given["taps"] = tuple(taps)
         return cls(**given)
 
 

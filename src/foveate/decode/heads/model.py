@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from foveate.decode.heads.compress import Compressor
 from foveate.decode.heads.config import HeadConfig
 from foveate.decode.heads.layout import HeadLayout, VisualRun
+from foveate.decode.heads.unrolled import Unrolled
 
 Project = Callable[
     [torch.Tensor], torch.Tensor
@@ -290,7 +291,7 @@ class DraftHead(nn.Module):
             glances = pad_sequence(told, batch_first=True)
         first = pad_sequence([rows.inputs for rows in sequences], batch_first=True)
         turns = self.turns(first.shape[1], first.device)[None, None, : first.shape[1]]
-        unrolled = _Unrolled()
+        unrolled = Unrolled()
         states = self.layer(first, turns, unrolled)
         results = [_at_their_tokens(states, places, embeds.shape[1])]
         for _ in range(steps - 1):
@@ -306,46 +307,6 @@ def _at_their_tokens(states: torch.Tensor, places: torch.Tensor, length: int) ->
     spread = states.new_zeros(states.shape[0], length + 1, states.shape[2])
     at = places.where(places >= 0, length)[..., None].expand_as(states)
     return spread.scatter(1, at, states)[:, :length]
-
-
-class _Unrolled:
-    """Attention of the k-th step of many drafts at once, one that begins behind every row.
-
-    The draft that has row r as its k-th node sees rows up to r - k as the target's states made them (step 0), and
-    rows r - k + 1 .. r as steps 1 .. k made them: keys of later steps count at one place each.
-    """
-
-    def __init__(self) -> None:
-        self._keys: list[torch.Tensor] = []
-        self._values: list[torch.Tensor] = []
-
-    def __call__(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        shared = queries.shape[1] // keys.shape[1]
-        keys, values = keys.repeat_interleave(shared, dim=1), values.repeat_interleave(shared, dim=1)
-        self._keys.append(keys)
-        self._values.append(values)
-        step = len(self._keys) - 1
-        if step == 0:
-            return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-        count = queries.shape[2]
-        sees = torch.ones(count, count, dtype=torch.bool, device=queries.device).tril(-step)
-        scores = (queries @ self._keys[0].transpose(-1, -2)).masked_fill(~sees, -torch.inf)
-        own = [_shifted(self._keys[m], step - m) for m in range(1, step + 1)]
-        diagonal = torch.stack([(queries * one).sum(dim=-1) for one in own], dim=-1)
-        exists = torch.stack(
-            [torch.arange(count, device=queries.device) >= step - m for m in range(1, step + 1)], dim=-1
-        )
-        diagonal = diagonal.masked_fill(~exists, -torch.inf)
-        weights = (torch.cat([scores, diagonal], dim=-1) * queries.shape[-1] ** -0.5).softmax(dim=-1)
-        seen = weights[..., :count] @ self._values[0]
-        for m in range(1, step + 1):
-            seen = seen + weights[..., count + m - 1, None] * _shifted(self._values[m], step - m)
-        return seen
-
-
-def _shifted(x: torch.Tensor, by: int) -> torch.Tensor:
-    """[B, H, n, d] whose row r is row r - by."""
-    return F.pad(x[:, :, : x.shape[2] - by], (0, 0, by, 0))
 
 
 def _turn(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
