@@ -11,26 +11,22 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import platform
 import statistics
-import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from soak_client import Known, Soak, answered_before, chat, send
+from soak_figures import Usage, memory_of, part, watched, write
 from soak_server import SoakServer, soak_server
-
-from foveate import __version__
 
 CLIENTS = 64
 SCENES = 12
 BUDGETS = ("full", "25%", 16, "50%", "auto")
 FLAGS = ("--max-sequences", "16", "--max-queue", "24", "--kv-blocks", "256")
 OUTPUT = "FOVEATE_SOAK_OUTPUT"
-Usage = tuple[float, dict[str, int]]
+COMMAND = f"{OUTPUT}=results/serve/soak.json python -m pytest -m stress tests/serve/test_serve_soak.py"
 
 
 @pytest.fixture
@@ -58,25 +54,9 @@ async def soak(
 ) -> tuple[Soak, list[Usage]]:
     """What the clients saw, and what the process used meanwhile."""
     clients = Soak(port=server.port, known=known, picture=picture)
-    used: list[Usage] = []
-
-    async def watch() -> None:
-        began = time.monotonic()
-        while True:
-            used.append((time.monotonic() - began, server.usage()))
-            await asyncio.sleep(max(0.2, seconds / 300))
-
-    watching = asyncio.create_task(watch())
-    try:
+    async with watched(server, seconds) as used:
         await clients.run(seconds, CLIENTS)
-    finally:
-        watching.cancel()
     return clients, used
-
-
-def part(values: Sequence[tuple[float, Any]], seconds: float, start: float, end: float) -> list[Any]:
-    """Values noted between two shares of the time."""
-    return [value for when, value in values if start * seconds <= when < end * seconds]
 
 
 async def alone(server: SoakServer, known: Sequence[Known]) -> float:
@@ -119,12 +99,7 @@ def run(server: SoakServer, seconds: float, scenes: int) -> dict[str, Any]:
         "preemptions": int(metrics["foveate:num_preemptions_total"]),
         "descriptors": {"before": before["descriptors"], "after": after["descriptors"]},
         "threads": {"before": before["threads"], "after": after["threads"]},
-        "memory_mib": {
-            "before": mebibytes(before["memory"]),
-            "middle": mebibytes(statistics.median(one["memory"] for one in part(used, seconds, 0.4, 0.6))),
-            "end": mebibytes(statistics.median(one["memory"] for one in part(used, seconds, 0.8, 1.0))),
-            "most": mebibytes(max(one["memory"] for _, one in used)),
-        },
+        "memory_mib": memory_of(used, before["memory"], seconds),
         "processor_seconds_of_one_alone": {"before": round(alone_before, 3), "after": round(alone_after, 3)},
         "median_seconds": {
             name: round(statistics.median(part(clients.latencies, seconds, start, end)), 3)
@@ -148,25 +123,6 @@ def run(server: SoakServer, seconds: float, scenes: int) -> dict[str, Any]:
     return figures
 
 
-def mebibytes(size: float) -> float:
-    return round(size / 2**20, 1)
-
-
-def write(figures: dict[str, Any], target: Path) -> None:
-    """The figures with what they were measured on."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    about = {
-        "command": f"{OUTPUT}=results/serve/soak.json python -m pytest -m stress tests/serve/test_serve_soak.py",
-        "foveate": __version__,
-        "commit": commit.stdout.strip(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps({**about, **figures}, indent=1) + "\n", encoding="utf-8")
-
-
 @pytest.mark.timeout(900)
 def test_a_short_soak(server: SoakServer) -> None:
     run(server, seconds=8, scenes=5)
@@ -178,7 +134,7 @@ def test_a_long_soak(server: SoakServer) -> None:
     """Beside what holds of a short one: neither memory nor latency goes on growing."""
     figures = run(server, float(os.environ.get("FOVEATE_STRESS_SECONDS", "300")), SCENES)
     if OUTPUT in os.environ:
-        write(figures, Path(os.environ[OUTPUT]))
+        write(figures, Path(os.environ[OUTPUT]), COMMAND)
     memory, latency, lone = (
         figures[name] for name in ("memory_mib", "median_seconds", "processor_seconds_of_one_alone")
     )

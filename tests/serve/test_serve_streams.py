@@ -125,6 +125,7 @@ def test_there_are_only_so_many_streams(server):
     names = [opened(server)["id"] for _ in range(MOST_STREAMS)]
     refused = server.post("/v1/streams", **SIZE)
     assert refused.status_code == 429 and refused.json()["error"]["code"] == "too_many_streams"
+    assert f"foveate:num_streams {MOST_STREAMS}.0" in server.http.get("/metrics").text
     for name in names:
         assert server.http.delete(f"/v1/streams/{name}").status_code == 200
     assert server.http.delete(f"/v1/streams/{opened(server)['id']}").status_code == 200

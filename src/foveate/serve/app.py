@@ -31,6 +31,7 @@ from foveate.serve.safety.keys import KeyStore
 from foveate.serve.sampling import SamplingDefaults
 from foveate.serve.settings import ServeSettings
 from foveate.serve.streaming import ClientGone
+from foveate.serve.streams import StreamStore
 from foveate.serve.telemetry import tracer_from_environment
 
 DESCRIPTION = """An OpenAI-compatible server for vision-language models that tells which part of a picture it looked at.
@@ -125,13 +126,15 @@ def _context(front: EngineFront, settings: ServeSettings) -> Context:
                 yield f"key {caller.name}", reason, count
 
     front.watch(log_flight)
+    streams = StreamStore()
     return Context(
         front=front,
         settings=settings,
         pictures=pictures,
         files=store,
         defaults=SamplingDefaults.of(front.model),
-        metrics=Metrics(front, refusals, guard),
+        metrics=Metrics(front, refusals, guard, streams),
+        streams=streams,
         keys=keys,
         guard=guard,
         started=int(time.time()),

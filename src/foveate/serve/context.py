@@ -38,10 +38,10 @@ class Context:
     defaults: SamplingDefaults
     files: FileStore
     metrics: Metrics
+    streams: StreamStore
     keys: KeyStore | None = None
     guard: OutputGuard | None = None
     started: int = 0
-    streams: StreamStore = field(default_factory=StreamStore)
     # More embeddings at once would only make the engine's steps wait longer.
     embedding_turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 

@@ -6,7 +6,7 @@ once, when it has left, so that counting costs a token nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -45,12 +45,17 @@ class Metrics:
     Args:
         refusals: (where, reason, count) of what was turned away, by others than the front.
         guard: the watch on answers, if there is one.
+        streams: the open ones.
     """
 
     def __init__(
-        self, front: EngineFront, refusals: Refusals = tuple, guard: OutputGuard | None = None
+        self,
+        front: EngineFront,
+        refusals: Refusals = tuple,
+        guard: OutputGuard | None = None,
+        streams: Sized = (),
     ) -> None:
-        self._front, self._refusals, self._guard = front, refusals, guard
+        self._front, self._refusals, self._guard, self._streams = front, refusals, guard, streams
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self._stages = {name: self._histogram(name, text, SECONDS) for name, text in STAGES}
@@ -123,6 +128,7 @@ class Metrics:
                 engine.blocks_in_use / max(1, engine.blocks),
             ),
             ("encoder_cache_bytes", "Bytes that the encoder cache holds.", engine.encoder_bytes),
+            ("num_streams", "Streams that are open.", len(self._streams)),
         )
         for name, text, value in gauges:
             yield GaugeMetricFamily(f"foveate:{name}", text, value)
