@@ -274,7 +274,7 @@ def test_other_families_see_the_frames_as_pictures(family: str, pair_of: Callabl
     same = model.prepare([{"role": "user", "content": parts}], images=[*frames, tiny.picture(56, 56, 1)])
     assert prompt.token_ids == same.token_ids
     assert [item.digest for item in prompt.media] == [item.digest for item in same.media]
-    assert [item.video for item in prompt.media] == [video.source] * 3 + [""]
+    assert [item.video for item in prompt.media] == ["video 1: frames"] * 3 + [""]
     assert not any(item.grid.is_video for item in prompt.media)
 
 

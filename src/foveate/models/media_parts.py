@@ -77,9 +77,11 @@ def frames_as_pictures(
 ) -> tuple[list[dict[str, Any]], list[Source], list[Image | Video]]:
     """The same conversation with every frame of a video as a picture of its own, in order."""
     by_part: list[list[tuple[Source, Image | Video]]] = []
+    count = 0
     for source, medium in zip(sources, opened, strict=True):
         if isinstance(medium, Video):
-            frame_of = Source(kind="image", value=None, video=medium.source)
+            count += 1
+            frame_of = Source(kind="image", value=None, video=f"video {count}: {medium.source}")
             by_part.append([(frame_of, open_image(frame)) for frame in medium.frames])
         else:
             by_part.append([(source, medium)])

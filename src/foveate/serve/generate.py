@@ -18,7 +18,7 @@ from foveate.engine import Completion
 from foveate.serve.context import Context
 from foveate.serve.flights import Flight
 from foveate.serve.jobs import Job
-from foveate.serve.prompts import Conversation
+from foveate.serve.prompts import Conversation, MediaLimit
 from foveate.serve.replies import collect
 from foveate.serve.safety.quotas import Admission
 from foveate.serve.streaming import EventStream, unless_gone
@@ -76,7 +76,7 @@ async def _start(
     here: Context, flight: Flight, job: Job, conversation: Conversation | None, owner: str
 ) -> None:
     if conversation is not None:
-        await conversation.load(here.pictures, limit=here.settings.max_images, owner=owner)
+        await conversation.load(here.pictures, limit=MediaLimit.of(here.model, here.settings), owner=owner)
     if here.guard is not None:
         digests = () if conversation is None else conversation.digests
         flight.watch = RequestWatch(here.guard, job, owner=owner, digests=digests)

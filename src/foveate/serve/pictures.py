@@ -1,4 +1,4 @@
-"""Where the pictures of requests come from: data: URIs, the web, a media folder, uploads, the frames of videos.
+"""Where the pictures and videos of requests come from: data: URIs, the web, a media folder, uploads.
 
 Owns the choice between the sources. Fetching safely is `safety.fetch`'s work, decoding `media`'s.
 """
@@ -6,12 +6,9 @@ Owns the choice between the sources. Fetching safely is `safety.fetch`'s work, d
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Iterator
 
-from PIL import Image
-
-from foveate.media import read_video
+from foveate.media import Video, read_video
 from foveate.serve.files import ID_PREFIX, FileStore
 from foveate.serve.safety.fetch import MediaFetcher
 from foveate.serve.safety.policy import MediaPolicy
@@ -37,8 +34,8 @@ class PictureStore:
             return self._files.get(source, owner=owner).data
         return await self._fetcher.fetch(source)
 
-    async def frames(self, source: str, *, frames_per_second: float, max_frames: int) -> list[bytes]:
-        """Frames of a video in order, each a picture's bytes; decoded beside the event loop.
+    async def video(self, source: str, *, frames_per_second: float, max_frames: int) -> Video:
+        """Frames of a video with their times, decoded beside the event loop.
 
         Raises:
             MediaRefused: the policy, the host or the content stands against it.
@@ -46,11 +43,10 @@ class PictureStore:
         """
         data = await self._fetcher.fetch(source, kind="video")
 
-        def decode() -> list[bytes]:
-            video = read_video(
+        def decode() -> Video:
+            return read_video(
                 data, limits=self.policy.limits, frames_per_second=frames_per_second, max_frames=max_frames
             )
-            return [_encoded(Image.fromarray(frame)) for frame in video.frames]
 
         return await asyncio.to_thread(decode)
 
@@ -61,10 +57,3 @@ class PictureStore:
     async def close(self) -> None:
         """Ends connections and threads."""
         await self._fetcher.aclose()
-
-
-def _encoded(frame: Image.Image) -> bytes:
-    """Without loss, and fast: it is read again at once."""
-    target = io.BytesIO()
-    frame.save(target, "PNG", compress_level=1)
-    return target.getvalue()

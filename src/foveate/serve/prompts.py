@@ -1,7 +1,7 @@
-"""From a request's messages to the engine's: pictures fetched, tools and roles put into words.
+"""From a request's messages to the engine's: pictures and videos fetched, tools and roles put into words.
 
-Owns the way from content parts to bytes, and the visual budget that a request asks for. Nothing that a client writes
-reaches a file name: pictures travel to the model as bytes alone.
+Owns the way from content parts to bytes and decoded frames, and the visual budget that a request asks for. Nothing that
+a client writes reaches a file name: pictures travel to the model as bytes alone, videos as frames.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from foveate.engine import VisualBudget
 from foveate.errors import FoveateError
@@ -32,6 +32,10 @@ from foveate.serve.protocol.common import SamplingFields
 from foveate.serve.settings import ServeSettings
 from foveate.serve.tools import call_text, response_text
 
+if TYPE_CHECKING:
+    from foveate.media import Video
+    from foveate.models.base import VisionLanguageModel
+
 FRAMES_PER_SECOND, MAX_FRAMES = 2.0, 8  # of a video, where the request does not say
 DETAIL_BUDGETS = {"low": "25%", "high": "full"}
 
@@ -46,8 +50,8 @@ class Pictures(Protocol):
             FoveateError: refused, or not there.
         """
 
-    async def frames(self, source: str, *, frames_per_second: float, max_frames: int) -> list[bytes]:
-        """Frames of a video in order, as pictures' bytes.
+    async def video(self, source: str, *, frames_per_second: float, max_frames: int) -> Video:
+        """Frames of a video with their times.
 
         Raises:
             FoveateError: refused, or no video.
@@ -55,11 +59,31 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MediaLimit:
+    """What one request may bring.
+
+    Attributes:
+        pictures: stills; frames of videos are among them where the model looks at frames as pictures.
+        frames: of all videos together, where the model reads videos; None where it does not.
+    """
+
+    pictures: int
+    frames: int | None = None
+
+    @classmethod
+    def of(cls, model: VisionLanguageModel, settings: ServeSettings) -> MediaLimit:
+        """A server's."""
+        frames = settings.max_video_frames if model.accepts_videos else None
+        return cls(pictures=settings.max_images, frames=frames)
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Medium:
     """A content part that is fetched: where it stands, what becomes of it, and what names it.
 
     Attributes:
-        made: the part for `model.prepare`, which gets its pictures' bytes when they are loaded.
+        made: the part for `model.prepare`, which gets its content when that is loaded.
+        frames_per_second: of a video; None for a picture.
         limit: frames of a video; 1 for a picture.
     """
 
@@ -74,10 +98,11 @@ class Conversation:
     """A request's messages on their way to the engine.
 
     Attributes:
-        messages: for `model.prepare`; each picture is {"type": "image"}, with its bytes once it is loaded.
+        messages: for `model.prepare`; each picture is {"type": "image"} and each video {"type": "video"}, with its
+            bytes or frames once it is loaded.
         question: the last user's words, for methods that read them.
         details: what the pictures ask for by `detail`.
-        digests: of the pictures' bytes, once they are loaded.
+        digests: of the pictures' bytes and of videos, once they are loaded.
     """
 
     def __init__(
@@ -102,11 +127,6 @@ class Conversation:
         else:
             self.messages.insert(0, {"role": "system", "content": instructions})
 
-    @property
-    def pictures(self) -> int:
-        """How many there are at most: a video may have fewer frames than it is asked for."""
-        return sum(medium.limit for medium in self._media)
-
     def _add(self, index: int, message: Message) -> None:
         content: Any = getattr(message, "content", None)
         if isinstance(message, UserMessage):
@@ -129,9 +149,8 @@ class Conversation:
     def _part(self, place: str, part: TextPart | ImagePart | VideoPart | FilePart) -> dict[str, Any]:
         if isinstance(part, TextPart):
             return {"type": "text", "text": part.text}
-        made: dict[str, Any] = {"type": "image"}
         if isinstance(part, VideoPart):
-            asked = part.video_url
+            asked, made = part.video_url, {"type": "video"}
             medium = _Medium(
                 place=place,
                 made=made,
@@ -141,26 +160,43 @@ class Conversation:
             )
             self._media.append(medium)
             return made
+        made = {"type": "image"}
         source = part.file.file_id if isinstance(part, FilePart) else part.image_url.url
         if isinstance(part, ImagePart):
             self.details.add(part.image_url.detail or "auto")
         self._media.append(_Medium(place=place, made=made, source=source))
         return made
 
-    async def load(self, pictures: Pictures, *, limit: int, owner: str) -> None:
-        """Fetches every picture and video, all at once; frames take the place of their video.
+    def _check(self, limit: MediaLimit) -> None:
+        """Refuses more than the limit; a video counts for as many frames as it was asked for, if it has fewer too."""
+        frames = sum(medium.limit for medium in self._media if medium.frames_per_second is not None)
+        stills = sum(medium.frames_per_second is None for medium in self._media)
+        among = limit.frames is None and frames > 0
+        if stills + frames * among > limit.pictures:
+            raise ApiError(
+                f"The request has {stills + frames * among} pictures"
+                + (", frames of videos among them" if among else ""),
+                why=f"this server takes {limit.pictures} at most",
+                fix="Send fewer, or give videos a smaller max_frames." if among else "Send fewer.",
+                param="messages",
+                code="too_many_images",
+            )
+        if limit.frames is not None and frames > limit.frames:
+            raise ApiError(
+                f"The request has videos of {frames} frames together",
+                why=f"this server takes {limit.frames} at most",
+                fix="Give them a smaller max_frames.",
+                param="messages",
+                code="too_many_frames",
+            )
+
+    async def load(self, pictures: Pictures, *, limit: MediaLimit, owner: str) -> None:
+        """Fetches every picture and video, all at once.
 
         Raises:
             ApiError: too many, or one is refused; `param` says which.
         """
-        if self.pictures > limit:
-            raise ApiError(
-                f"The request has {self.pictures} pictures, frames of videos among them",
-                why=f"this server takes {limit} at most",
-                fix="Send fewer, or give videos a smaller max_frames.",
-                param="messages",
-                code="too_many_images",
-            )
+        self._check(limit)
         tasks = [asyncio.ensure_future(_read(pictures, medium, owner)) for medium in self._media]
         try:
             for medium, task in zip(self._media, tasks, strict=True):
@@ -170,33 +206,22 @@ class Conversation:
                     told = as_api_error(error)
                     told.param = medium.place
                     raise told from error
-                medium.made["images"] = found
-                self.digests += [hashlib.sha256(data).hexdigest() for data in found]
+                if isinstance(found, bytes):
+                    medium.made["image"] = found
+                    self.digests.append(hashlib.sha256(found).hexdigest())
+                else:
+                    medium.made["video"] = found
+                    self.digests.append(found.digest)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        self._unfold()
-
-    def _unfold(self) -> None:
-        """One part for every picture that a medium turned out to be."""
-        for message in self.messages:
-            if isinstance(message["content"], list):
-                message["content"] = [
-                    unfolded
-                    for part in message["content"]
-                    for unfolded in (
-                        [{"type": "image", "image": data} for data in part["images"]]
-                        if "images" in part
-                        else [part]
-                    )
-                ]
 
 
-async def _read(pictures: Pictures, medium: _Medium, owner: str) -> list[bytes]:
+async def _read(pictures: Pictures, medium: _Medium, owner: str) -> bytes | Video:
     if medium.frames_per_second is None:
-        return [await pictures.read(medium.source, owner=owner)]
-    return await pictures.frames(
+        return await pictures.read(medium.source, owner=owner)
+    return await pictures.video(
         medium.source, frames_per_second=medium.frames_per_second, max_frames=medium.limit
     )
 

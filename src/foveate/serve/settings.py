@@ -53,6 +53,9 @@ class ServeSettings:
         1024, "Longest answer in tokens where a request does not say.", metavar="N"
     )
     max_images: int = setting(16, "Pictures in one request.", metavar="N")
+    max_video_frames: int = setting(
+        64, "Frames of all videos in one request, where the model reads videos.", metavar="N"
+    )
     file_store_bytes: int = setting(
         256 * 2**20, "Uploaded pictures kept in memory; the oldest make room.", metavar="BYTES"
     )
@@ -92,6 +95,7 @@ class ServeSettings:
                 f"1 to max_output_tokens ({self.max_output_tokens})",
             ),
             ("max_images", self.max_images >= 0, "0 or more"),
+            ("max_video_frames", self.max_video_frames >= 0, "0 or more"),
             ("file_store_bytes", self.file_store_bytes >= 0, "0 or more"),
             ("file_store_seconds", self.file_store_seconds >= 1, "1 or more"),
             ("max_body_bytes", self.max_body_bytes >= 1024, "1024 or more"),

@@ -1,9 +1,10 @@
 """What a reply tells of its pictures and its time: usage, headers, and the trace that a page can draw.
 
-Owns the trace's form. Boxes are in pixels of the picture as it was sent; where the processor pads it to a square, the
-square's tokens lie partly outside the picture, and where it crops, those of the middle are all there are. What pixels
-the model saw is told by the digest of the decoded picture and by the size that it was brought to: the rest is code and
-configuration, which the reply's fingerprint covers.
+Owns the trace's form. A video is one entry, with the seconds of its frames (of their pairs in Qwen-VL) and a tile for
+each; where the model looks at frames as pictures, each is an entry that names its video. Boxes are in pixels of the
+picture as it was sent; where the processor pads it to a square, the square's tokens lie partly outside the picture, and
+where it crops, those of the middle are all there are. What pixels the model saw is told by the digest of what was
+decoded and by the size that it was brought to: the rest is code and configuration, which the fingerprint covers.
 """
 
 from __future__ import annotations
@@ -99,6 +100,9 @@ def _image(
         "processed_width": item.grid.pixel_width,
         "processed_height": item.grid.pixel_height,
         "digest": item.digest,
+        "frames": item.grid.frames,
+        "times": [round(time, 3) for time in item.grid.times],
+        "frame_of": item.video or None,
         "grid": [item.grid.rows, item.grid.cols],
         "tiles": _tiles(layout_of(keep.grid), keep, frame_of(model, item)),
         "tokens": keep.total,

@@ -36,7 +36,7 @@ class ImagePart(Strict):
 
 
 class VideoUrl(Strict):
-    """Where a video is, and which of its frames are looked at: pictures in order, at even distances."""
+    """Where a video is, and which of its frames are looked at: in order, at even distances in time."""
 
     url: Annotated[str, Field(min_length=1)] = Field(
         description="A data: URI or an address that starts with https:."
@@ -51,7 +51,7 @@ class VideoUrl(Strict):
 
 
 class VideoPart(Strict):
-    """A video, of which frames are looked at as pictures in order."""
+    """A video; a model that reads no videos looks at its frames as pictures in order."""
 
     type: Literal["video_url"]
     video_url: VideoUrl

@@ -13,7 +13,7 @@ from foveate import __version__
 from foveate.serve.context import Context, Here
 from foveate.serve.errors import ApiError
 from foveate.serve.fingerprint import fingerprint_of
-from foveate.serve.prompts import Conversation
+from foveate.serve.prompts import Conversation, MediaLimit
 from foveate.serve.protocol.status import (
     DetokenizeReply,
     DetokenizeRequest,
@@ -107,7 +107,7 @@ async def tokenize(body: TokenizeRequest, request: Request, here: Here) -> dict[
         conversation = Conversation(body.messages or [])
         caller = here.caller_of(request)
         owner = "" if caller is None else caller.name
-        load = conversation.load(here.pictures, limit=here.settings.max_images, owner=owner)
+        load = conversation.load(here.pictures, limit=MediaLimit.of(here.model, here.settings), owner=owner)
         await unless_gone(request, load)
         prompt = await asyncio.to_thread(here.model.prepare, conversation.messages)
         ids, image_tokens = prompt.token_ids, sum(item.grid.tokens for item in prompt.media)
