@@ -32,10 +32,12 @@ unit: setup
 	# One thread and a process a core: beside any other busy process, parallel torch on few cores is many times slower.
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-# 15 minutes by default (FOVEATE_STRESS_SECONDS sets each part); FOVEATE_SOAK_OUTPUT=FILE keeps the server's figures.
-stress: setup  # random arrivals and aborts in the engine, 64 bad clients at the server, known attacks
+# 40 minutes by default (FOVEATE_STRESS_SECONDS sets each part); FOVEATE_SOAK_OUTPUT=FILE and FOVEATE_MIXED_OUTPUT=FILE
+# keep the server's figures.
+stress: setup  # random arrivals and aborts in the engine, bad clients and everything at once at the server, known attacks
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'stress or not stress' \
-		tests/engine/test_engine_stateful.py tests/engine/test_engine_drafts.py tests/serve/test_serve_soak.py tests/serve/test_serve_safety*.py
+		tests/engine/test_engine_stateful.py tests/engine/test_engine_drafts.py tests/serve/test_serve_soak.py \
+		tests/serve/test_serve_mixed.py tests/serve/test_serve_safety*.py
 
 docs: setup  # tables from code and result files, pictures from the model
 	$(BIN)/python docs/pictures.py
