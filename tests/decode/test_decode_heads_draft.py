@@ -15,6 +15,7 @@ from foveate.decode.drafts.base import DraftRequest, Observation
 from foveate.decode.heads.draft import HeadDraft
 from foveate.decode.heads.layout import layout_of
 from foveate.decode.heads.model import DraftHead
+from foveate.decode.heads.words import Words
 from foveate.decode.tree import ROOT, DraftTree, TreeGrower, TreeShape
 from foveate.models.records import Prompt
 
@@ -183,3 +184,17 @@ def test_however_tokens_are_observed(seed: int) -> None:
         if key in ready:
             lengths[key] = min(lengths[key] + draw.randrange(1, 4), len(one.tokens) - 4)
     assert checked > 4
+
+
+@pytest.mark.parametrize("compress", [None, "vispec:3"])
+@torch.no_grad()
+def test_the_table_of_words_is_the_joint(compress: str | None) -> None:
+    head, embed = head_of(compress), torch.nn.Embedding(9, WIDTH)
+    features, glances = torch.randn(4, WIDTH), torch.randn(4, WIDTH) if compress else None
+    ids = [3, 8, 0, 3]
+    want = head.join(embed(torch.tensor(ids)), features, glances)
+    for largest in (9 * WIDTH * 4, 9 * WIDTH * 4 - 1):
+        words = Words(head, embed, torch.device("cpu"), largest=largest)
+        assert (words._table is not None) == (largest == 9 * WIDTH * 4)
+        for tokens in (ids, torch.tensor(ids)):
+            assert torch.allclose(words.inputs(tokens, features, glances), want, atol=1e-5)

@@ -18,6 +18,7 @@ from foveate.decode.drafts.base import Draft, DraftRequest, Observation
 from foveate.decode.heads.cache import FlatAttention, Part, RowCache, causal
 from foveate.decode.heads.layout import layout_of
 from foveate.decode.heads.reading import Reading, joined
+from foveate.decode.heads.words import Words
 from foveate.decode.tree import DraftTree, TreeGrower, TreeShape
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class HeadDraft(Draft):
 
     def __init__(self, head: DraftHead, target: VisionLanguageModel, *, shape: TreeShape = SHAPE) -> None:
         self._head, self._target, self._shape = head, target, shape
-        self._embed = target.hf_model.get_input_embeddings()
+        self._words = Words(head, target.hf_model.get_input_embeddings(), target.device)
         self._visual = target.visual_token_ids
         self._project: Project = target.head
         self._token_ids: torch.Tensor | None = None
@@ -129,7 +130,7 @@ class HeadDraft(Draft):
             glances = self._told([request for request, _ in later])
             if glances is not None:
                 glances = glances.repeat_interleave(torch.tensor(counts, device=glances.device), dim=0)
-            inputs = self._head.join(self._words(words), features, glances)
+            inputs = self._words.inputs(words, features, glances)
             device = inputs.device
             rows = self._run(
                 inputs,
@@ -148,7 +149,7 @@ class HeadDraft(Draft):
     def _read_first(self, reading: Reading, words: Sequence[int]) -> torch.Tensor:
         """States [R, D] of all rows of what was observed, and of the decided tokens `words` behind its embeddings."""
         length = reading.lookup_from + len(words)
-        embeds = joined([*reading.embeds, self._words(words)] if words else reading.embeds)
+        embeds = joined([*reading.embeds, self._words.embeds(words)] if words else reading.embeds)
         whole = layout_of(reading.prompt, self._visual, length=length)
         rows = self._head.rows(embeds, joined(reading.features), whole.behind(reading.first))
         count = len(rows.inputs)
@@ -162,10 +163,6 @@ class HeadDraft(Draft):
         states = self._run(rows.inputs, [part])
         reading.cache.rows = count
         return states
-
-    def _words(self, tokens: Sequence[int]) -> torch.Tensor:
-        """[n, D] embeddings as they enter the target."""
-        return self._embed(torch.tensor(tokens, device=self._target.device))
 
     def _run(
         self, inputs: torch.Tensor, parts: Sequence[Part], at: Sequence[int] | None = None
@@ -203,7 +200,7 @@ class HeadDraft(Draft):
             chosen.append(self._named(self._logits(states).argmax(dim=-1)))
             if len(chosen) == depth:
                 break
-            inputs = self._head.join(self._embed(chosen[-1]), states, glances)
+            inputs = self._words.inputs(chosen[-1], states, glances)
             states = self._run(inputs, [Part(cache, cache.rows + len(chosen) - 1, 1) for cache in caches])
         tokens = torch.stack(chosen, dim=1).tolist()
         return [DraftTree.chain(own[: shape.depth]) for own, shape in zip(tokens, shapes, strict=True)]
@@ -246,7 +243,7 @@ class HeadDraft(Draft):
                 return [grower.tree() for grower in growers]
             growing = still
             told = None if glances is None else glances[owners]
-            inputs = self._head.join(self._words(words), states[above], told)
+            inputs = self._words.inputs(words, states[above], told)
             states = self._run(inputs, parts, at=[caches[index].rows + depth for index in growing])
             depth += 1
 

@@ -165,9 +165,14 @@ class DraftHead(nn.Module):
             features: [..., D] of the tokens before them: the target's, narrowed, or states of the head itself.
             glances: [..., D] what the adaptor says of the picture.
         """
-        if self.read_glance is not None and glances is not None:
-            features = self.read_glance(torch.cat([features, glances], dim=-1))
-        return self.fuse(torch.cat([self.embed_norm(embeds), self.feature_norm(features)], dim=-1))
+        normed = self.feature_norm(self.told(features, glances))
+        return self.fuse(torch.cat([self.embed_norm(embeds), normed], dim=-1))
+
+    def told(self, features: torch.Tensor, glances: torch.Tensor | None) -> torch.Tensor:
+        """[..., D] features with what the adaptor says of the picture, if there is one."""
+        if self.read_glance is None or glances is None:
+            return features
+        return self.read_glance(torch.cat([features, glances], dim=-1))
 
     def turns(self, stop: int, device: torch.device) -> torch.Tensor:
         """[at least stop, d / 2] complex: the rotations of positions 0, 1, ...; neighbours in a head are one number."""
