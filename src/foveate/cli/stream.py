@@ -36,8 +36,13 @@ def command(
         str, typer.Option("--model", "-m", metavar="REF", help="Folder or hub name (name@revision).")
     ] = EMBEDDED_MODEL,
     prompt: Annotated[
-        str, typer.Option("--prompt", metavar="TEXT", help="Asked of every second.")
-    ] = "How many objects are there?",
+        str | None,
+        typer.Option(
+            "--prompt",
+            metavar="TEXT",
+            help="Asked of every second. This and what is kept: else as the model was trained, or docs/decode.md.",
+        ),
+    ] = None,
     system: Annotated[
         str | None, typer.Option("--system", metavar="TEXT", help="Instructions that stay for ever.")
     ] = None,
@@ -46,18 +51,33 @@ def command(
         typer.Option("--ask", metavar="SECOND:QUESTION", help="Ask on the way, without a trace. Repeatable."),
     ] = None,
     frames_per_second: Annotated[
-        int, typer.Option("--frames-per-second", min=1, help="Frames looked at; the others are dropped.")
-    ] = 1,
-    window: Annotated[int, typer.Option("--window", min=1, help="Seconds of vision that are kept.")] = 4,
+        int | None,
+        typer.Option("--frames-per-second", min=1, help="Frames looked at; the others are dropped."),
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", min=1, help="Seconds of vision that are kept.")
+    ] = None,
     text_tokens: Annotated[
-        int, typer.Option("--text-tokens", min=0, help="Tokens of earlier comments that are kept.")
-    ] = 96,
+        int | None, typer.Option("--text-tokens", min=0, help="Tokens of earlier comments that are kept.")
+    ] = None,
     sink_tokens: Annotated[
-        int, typer.Option("--sink-tokens", min=0, help="First tokens of text, kept for ever.")
-    ] = 64,
+        int | None, typer.Option("--sink-tokens", min=0, help="First tokens of text, kept for ever.")
+    ] = None,
     reply_tokens: Annotated[
-        int, typer.Option("--reply-tokens", min=1, help="Longest comment on one second.")
-    ] = 20,
+        int | None, typer.Option("--reply-tokens", min=1, help="Longest comment on one second.")
+    ] = None,
+    visual_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--visual-budget", metavar="BUDGET", help="Visual tokens of each frame: full, N or 25%."
+        ),
+    ] = None,
+    reducer: Annotated[
+        str | None,
+        typer.Option(
+            "--reducer", metavar="METHOD", help="How they are chosen; docs/reduction.md lists methods."
+        ),
+    ] = None,
     pace: Annotated[
         Pace,
         typer.Option(
@@ -93,14 +113,20 @@ def command(
         from foveate.cli.chat import load_model
 
         loaded = load_model(model, dtype=dtype, device=device)
-        from foveate.decode.streaming import StreamingSession, StreamSettings
+        from foveate.decode.streaming import StreamDefaults, StreamingSession
 
-        settings = StreamSettings(
-            frames_per_second=frames_per_second,
-            vision_seconds=window,
-            text_tokens=text_tokens,
-            sink_tokens=sink_tokens,
-            reply_tokens=reply_tokens,
+        asked: dict[str, Any] = {
+            "frames_per_second": frames_per_second,
+            "vision_seconds": window,
+            "text_tokens": text_tokens,
+            "sink_tokens": sink_tokens,
+            "reply_tokens": reply_tokens,
+            "visual_budget": visual_budget,
+            "reducer": reducer,
+        }
+        settings = dataclasses.replace(
+            StreamDefaults.of(loaded.folder).settings,
+            **{name: value for name, value in asked.items() if value is not None},
         )
         session = StreamingSession(
             loaded, settings, width=video.width, height=video.height, prompt=prompt, system=system

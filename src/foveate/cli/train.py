@@ -13,6 +13,7 @@ import typer
 from foveate.cli.progress import progress_bar
 from foveate.cli.terminal import note
 from foveate.cli.train_draft import draft
+from foveate.cli.train_stream import stream
 from foveate.cli.verbs import HELP_FLAGS
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ def root() -> None:
 
 
 app.command()(draft)
+app.command()(stream)
 
 
 @app.command()

@@ -16,6 +16,7 @@ import torch
 from foveate.errors import ModelError
 from foveate.models.attention import LANGUAGE_ATTENTION, TOWER_ATTENTION, register
 from foveate.models.checkpoint_files import check_weights, read_config, resolve
+from foveate.models.overlay import Overlay
 from foveate.models.parts.towers import lay_patches_in_rows
 from foveate.models.parts.video_pixels import read_video_settings
 from foveate.models.quantisation import check_scheme
@@ -41,7 +42,7 @@ def load(
 
     Args:
         ref: None or "fovea-nano" for the embedded model, a local folder, or a hub id "organisation/name",
-            with "@revision" allowed behind it.
+            with "@revision" allowed behind it. A folder may hold what differs from another model (`Overlay`).
         dtype: "auto", "float32", "bfloat16", "float16" or a torch dtype.
         device: "auto", "cpu", "cuda", "cuda:1"... or a torch device.
         revision: branch, tag or commit of a hub id.
@@ -54,12 +55,20 @@ def load(
     if quantise is not None:
         check_scheme(quantise)
     folder, name = resolve(ref, revision)
-    config = read_config(folder)
+    overlay = Overlay.of(folder)
+    base = folder if overlay is None else resolve(overlay.base)[0]
+    config = read_config(base)
     family = find_family(str(config.get("model_type")))
     check_weights(folder)
+    if overlay is not None:
+        check_weights(base)
+        overlay.check(base)
     torch_device, device_reason = choose_device(device)
     torch_dtype, dtype_reason = choose_dtype(dtype, torch_device, config)
-    checkpoint = _load_checkpoint(name, folder, family, torch_dtype, torch_device)
+    checkpoint = _load_checkpoint(name, base, family, torch_dtype, torch_device)
+    if overlay is not None:
+        overlay.apply(checkpoint["hf_model"])
+        checkpoint["folder"] = folder
     model = adapter_class(family)(
         LoadedCheckpoint(**checkpoint, dtype_reason=dtype_reason, device_reason=device_reason)
     )

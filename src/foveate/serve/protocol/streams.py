@@ -17,8 +17,9 @@ class StreamRequest(Body):
     model: str | None = None
     width: Annotated[int, Field(ge=1, le=8192)] = Field(description="Of the frames, in pixels.")
     height: Annotated[int, Field(ge=1, le=8192)] = Field(description="Of the frames, in pixels.")
-    prompt: Annotated[str, Field(min_length=1, max_length=4000)] | None = Field(
-        None, description="Asked of every second."
+    prompt: Annotated[str, Field(max_length=4000)] | None = Field(
+        None,
+        description="Asked of every second; empty for frames alone. Absent fields: as the model was trained.",
     )
     system: Annotated[str, Field(max_length=4000)] | None = Field(None, description="Instructions that stay.")
     frames_per_second: Annotated[int, Field(ge=1, le=30)] | None = None
@@ -28,6 +29,10 @@ class StreamRequest(Body):
     reply_tokens: Count | None = None
     question_tokens: Count | None = None
     answer_tokens: Count | None = None
+    visual_budget: Annotated[str, Field(max_length=20)] | Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Visual tokens of each frame, as in a request."
+    )
+    reducer: Annotated[str, Field(max_length=100)] | None = None
 
 
 class FrameRequest(Body):

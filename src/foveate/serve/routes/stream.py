@@ -6,6 +6,7 @@ Owns the form of requests and replies. What is kept of a stream is `foveate.deco
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -53,15 +54,17 @@ def _second(report: Any) -> dict[str, Any]:
 @router.post("/v1/streams", response_model=StreamObject, tags=["foveate"])
 async def open_stream(body: StreamRequest, request: Request, here: Here) -> dict[str, Any]:
     """Opens a stream that frames are pushed into; tells the most memory it will ever take."""
-    from foveate.decode.streaming import StreamingSession, StreamSettings
+    from foveate.decode.streaming import StreamDefaults, StreamingSession
 
     here.require_model(body.model)
     owner = _owner(here, request)
     given = body.model_dump(exclude_none=True, exclude={"model"})
+    if "visual_budget" in given:
+        given["visual_budget"] = str(given["visual_budget"])
     of_session = {name: given.pop(name) for name in _OF_THE_SESSION if name in given}
     async with here.front.enter() as flight:
         _admit(here, request, flight)
-        settings = StreamSettings(**given)
+        settings = replace(StreamDefaults.of(here.model.folder).settings, **given)
         stream = await here.streams.open(owner, lambda: StreamingSession(here.model, settings, **of_session))
     return _told(here, stream)
 

@@ -1,0 +1,1 @@
+"""Training of a model that comments on streams: frames seen once, overlapped chunks, the language model alone."""
