@@ -89,7 +89,7 @@ def draft(
         "stored": stored,
         "seed": seed,
     }
-    source, validation = _prompts(data, held_out, seed or 0)
+    source, validation, tested = _prompts(data, held_out, seed or 0)
     asked = {name: value for name, value in chosen.items() if value is not None}
     settings = DraftTraining(objective=Objective.of_kind(kind), **asked)
     if isinstance(validation, FilePrompts):
@@ -109,21 +109,29 @@ def draft(
             advance(row["step"])
 
         trainer = DraftTrainer(
-            target, config, settings, out, source=source, held_out=validation, report=report
+            target, config, settings, out, source=source, held_out=validation, tested=tested, report=report
         )
         if trainer.step and not as_json:
             note(f"resuming {out} at step {trainer.step} of {settings.steps}")
         folder = trainer.run()
     picture = plot_draft_training(out / "log.jsonl", out / "training.png")
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["rows"]
     if as_json:
-        print(json.dumps({"head": str(folder), "plot": str(picture)}))
+        print(json.dumps({"head": str(folder), "plot": str(picture), "evaluation": found}))
     else:
         print(f"{folder} (try: foveate chat --speculate {folder} --model {model} …)")
+        for row in (row for row in found if row["kind"] == "all"):
+            length = f"{row['accepted_length']:.2f} tokens a pass"
+            note(
+                f"{row['draft']}, temperature {row['temperature']:g}: {length} over {row['prompts']} prompts"
+            )
         note(f"losses and accepted length: {picture}")
 
 
-def _prompts(data: Path | None, held_out: Path | None, seed: int) -> tuple[PromptSource, PromptSource]:
-    """To learn from, and to validate on.
+def _prompts(
+    data: Path | None, held_out: Path | None, seed: int
+) -> tuple[PromptSource, PromptSource, PromptSource]:
+    """To learn from, to validate on along the way, and to evaluate the finished head on.
 
     Raises:
         FoveateError: one of the two files without the other, or a file that holds no prompts.
@@ -138,8 +146,9 @@ def _prompts(data: Path | None, held_out: Path | None, seed: int) -> tuple[Promp
             fix="Give two files of prompts, or neither.",
         )
     if data is None or held_out is None:
-        return WorldPrompts(), WorldPrompts(split="validation", first=0)
-    return FilePrompts(data, seed=seed), FilePrompts(held_out, seed=seed)
+        return WorldPrompts(), WorldPrompts(split="validation", first=0), WorldPrompts(split="test", first=0)
+    validation = FilePrompts(held_out, seed=seed)
+    return FilePrompts(data, seed=seed), validation, validation
 
 
 def _head(target: VisionLanguageModel, kind: str, compress: str | None, visual: str | None) -> HeadConfig:

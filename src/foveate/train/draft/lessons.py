@@ -6,6 +6,7 @@ Owns that order, a pure function of the step. Knows no heads.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from foveate.train.draft.prompts import PromptSource
 from foveate.train.draft.settings import DraftTraining
@@ -31,6 +32,11 @@ class Lessons:
             self._round = (number, self._make(number))
         turn, place = divmod(inside, batches)
         return self._batch(self._round[1], place, f"round {number} turn {turn}")
+
+    def hold(self, lessons: Sequence[Lesson]) -> None:
+        """Takes these for the stored ones, so that several runs need not make them."""
+        assert len(lessons) == self._settings.stored, (len(lessons), self._settings.stored)
+        self._stored = list(lessons)
 
     def _batch(self, lessons: list[Lesson], place: int, order_of: str) -> list[Lesson]:
         """One batch of the lessons in a shuffled order."""

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from foveate.decode.heads.config import HeadConfig
-from foveate.decode.heads.file import describe_target, save_head
+from foveate.decode.heads.file import describe_target, load_head, save_head
 from foveate.errors import FoveateError
 from foveate.train.draft.accepted import Accepted
+from foveate.train.draft.evaluation import evaluate_head
 from foveate.train.draft.lessons import Lessons
 from foveate.train.draft.prompts import PromptSource
 from foveate.train.draft.settings import DraftTraining
@@ -33,7 +34,9 @@ class DraftTrainer:
     """Owns one run in `folder`: checkpoint.pt, log.jsonl, and at the end the head in head/ with its recipe.
 
     Args:
-        source, held_out: prompts to learn from, and to validate on.
+        source: prompts to learn from.
+        held_out, tested: prompts to validate on along the way, and to evaluate the finished head on; `tested` may be
+            left out where there are no others.
         report: told every row of the log.
 
     Raises:
@@ -49,11 +52,13 @@ class DraftTrainer:
         *,
         source: PromptSource,
         held_out: PromptSource,
+        tested: PromptSource | None = None,
         report: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.model, self.settings, self.folder = model, settings, folder
         self.report = report or (lambda row: None)
         self._held_out, self._validation = held_out, list[Lesson]()
+        self._tested = tested or held_out
         # What may not change when a run goes on; the number of steps and the intervals may.
         free = {"steps", "log_every", "evaluate_every", "save_every", "validation_prompts"}
         self.identity = {
@@ -149,9 +154,18 @@ class DraftTrainer:
         }
 
     def export(self) -> Path:
-        """Writes head/: the head in float16 and recipe.json."""
+        """Writes head/: the head in float16, recipe.json, and what the engine counts with it in evaluation.json."""
         target = self.folder / "head"
         save_head(target, self.student.head, self.model)
+        prompts = [self._tested.prompt(place) for place in range(self.settings.validation_prompts)]
+        found = evaluate_head(
+            self.model,
+            load_head(target, self.model),
+            prompts,
+            reply_tokens=self.settings.reply_tokens,
+        )
+        found = {"prompts": self._tested.describe(), **found}
+        (target / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         recipe = {"steps": self.step, "reply_tokens_seen": self.student.tokens, **self.identity}
         recipe["schedule"] = asdict(self.settings)
         (target / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
