@@ -88,3 +88,26 @@ def test_the_code_is_told_apart_by_the_sources_of_its_rooms(tmp_path: Path, monk
         digests.append(code_digest(ROOMS))
     code_digest.cache_clear()
     assert digests[0] == digests[1] and len(set(digests)) == 3
+
+
+def test_a_checkpoint_over_another_is_told_by_both(checkpoint: Path, tmp_path: Path):
+    import torch
+
+    from foveate.models.overlay import write
+
+    name = "model.language_model.layers.2.mlp.up_proj.weight"
+    over = [
+        write(
+            tmp_path / str(value),
+            base=str(base),
+            base_folder=base,
+            tensors={name: torch.full((512, 256), value)},
+        )
+        for base, value in ((checkpoint, 0.0), (checkpoint, 1.0), (NANO, 2.0))
+    ]
+    assert len({weights_digest(folder) for folder in (NANO, *over)}) == 4
+    before = [configuration_digest(folder) for folder in over]
+    with (checkpoint / "generation_config.json").open("a") as out:
+        out.write("\n")
+    after = [configuration_digest(folder) for folder in over]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, False, True]

@@ -28,7 +28,7 @@ from soak_server import SoakServer, soak_server
 
 CLIENTS = {"askers": 24, "leavers": 8, "watchers": 3, "rude": 1}
 # Few blocks: answers are preempted and computed anew, guesses and all.
-FLAGS = ("--max-sequences", "16", "--max-queue", "24", "--kv-blocks", "160")
+FLAGS = ("--max-sequences", "16", "--max-queue", "24", "--kv-blocks", "80")
 SPECULATE = ("--speculate", "auto")
 OUTPUT = "FOVEATE_MIXED_OUTPUT"
 COMMAND = f"{OUTPUT}=results/serve/mixed.json python -m pytest -m stress tests/serve/test_serve_mixed.py"

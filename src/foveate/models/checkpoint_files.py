@@ -17,6 +17,7 @@ from foveate.errors import ModelError
 from foveate.models.registry import find_family
 
 EMBEDDED = "fovea-nano"
+OVERLAY = "overlay.json"  # in a folder that holds the difference to another model, see `models.overlay`
 # What else the package may bring: a difference to the embedded model, see `models.overlay`.
 PACKAGED = (EMBEDDED,)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -7,7 +7,6 @@ base's. Knows no training.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,14 +16,15 @@ from typing import Any
 import torch
 
 from foveate.errors import ModelError
+from foveate.models.checkpoint_files import OVERLAY
+from foveate.models.digest import weights_digest
 
-CARD = "overlay.json"
-WEIGHTS = "model.safetensors"
+CARD, WEIGHTS = OVERLAY, "model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overlay:
-    """`base` is the reference of the model below; `digest` is the SHA-256 of its weights file."""
+    """`base` is the reference of the model below; `digest` is its `weights_digest`."""
 
     folder: Path
     base: str
@@ -52,7 +52,7 @@ class Overlay:
         Raises:
             ModelError: with both digests.
         """
-        found = digest_of(base)
+        found = weights_digest(base)
         if found != self.digest:
             raise ModelError(
                 f"{self.folder} was made over other weights of {self.base}",
@@ -80,11 +80,6 @@ class Overlay:
             places[name].copy_(value)
 
 
-def digest_of(folder: Path) -> str:
-    """SHA-256 of a base's weights, which lie in one file."""
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-
-
 def write(folder: Path, *, base: str, base_folder: Path, tensors: Mapping[str, torch.Tensor]) -> Path:
     """Writes an overlay with `tensors` under the base's names, in float16."""
     from safetensors.torch import save_file
@@ -92,6 +87,6 @@ def write(folder: Path, *, base: str, base_folder: Path, tensors: Mapping[str, t
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: value.detach().cpu().to(torch.float16).contiguous() for name, value in tensors.items()}
     save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
-    card = {"base": base, "base_sha256": digest_of(base_folder)}
+    card = {"base": base, "base_sha256": weights_digest(base_folder)}
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return folder

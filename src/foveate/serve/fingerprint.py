@@ -12,6 +12,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+from foveate.errors import ModelError
 from foveate.models.digest import code_digest, configuration_digest, weights_digest
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class ModelDigest:
     def _make(self) -> str | None:
         try:
             return model_digest(self._model)
-        except OSError as error:
+        except (OSError, ModelError) as error:
             _log.warning("replies have no system_fingerprint: the model's files cannot be read (%s)", error)
             return None
 
@@ -64,6 +65,7 @@ def model_digest(model: VisionLanguageModel) -> str:
 
     Raises:
         OSError: a file cannot be read.
+        ModelError: the base of an overlay is gone.
     """
     described = model.describe()
     facts = [str(described[name]) for name in _FACTS]
