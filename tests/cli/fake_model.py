@@ -25,7 +25,7 @@ class FakeModel:
 
     def __init__(self, *, accepts_images: bool = True, context_length: int = 200) -> None:
         self.ref = "fake"
-        self.accepts_images = accepts_images
+        self.accepts_images, self.accepts_videos = accepts_images, False
         self.context_length = context_length
         self.messages: list[Mapping[str, Any]] = []
 
@@ -47,6 +47,7 @@ class FakeModel:
         messages: Sequence[Mapping[str, Any]],
         *,
         images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
         to_be_reduced: bool = False,
     ) -> Any:
         self.messages = list(messages)

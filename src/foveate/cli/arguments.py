@@ -16,8 +16,27 @@ from foveate.errors import FoveateError, MediaError, ModelError, nearest
 
 EMBEDDED_MODEL = "fovea-nano"
 STANDARD_INPUT = "-"
-# Names that mean a picture. Wider than what can be opened, so that an unsupported picture or a PDF is
-# refused as one and never mistaken for a question.
+VIDEO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        "mp4",
+        "m4v",
+        "mov",
+        "mkv",
+        "webm",
+        "avi",
+        "mpg",
+        "mpeg",
+        "ts",
+        "flv",
+        "wmv",
+        "asf",
+        "m3u8",
+        "mpd",
+    )
+)
+# Names that mean a picture or video. Wider than what can be opened, so that an unsupported picture, a PDF or a playlist
+# is refused as one and never mistaken for a question.
 IMAGE_SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -36,29 +55,40 @@ TRAILING_PUNCTUATION = "?!.,;:)]}>\"'"
 
 @dataclass(frozen=True, kw_only=True)
 class ChatRequest:
-    """What the words after `foveate chat` mean."""
+    """What the words after `foveate chat` mean.
+
+    Attributes:
+        images: pictures and videos in order.
+        videos: those of them that `--video` names; others are videos by their name (`means_video`).
+    """
 
     model: str | None
     images: tuple[str, ...]
     question: str | None
+    videos: frozenset[str] = frozenset()
 
 
 def sort_arguments(
-    words: Sequence[str], *, model: str | None = None, images: Sequence[str] = ()
+    words: Sequence[str],
+    *,
+    model: str | None = None,
+    images: Sequence[str] = (),
+    videos: Sequence[str] = (),
 ) -> ChatRequest:
-    """Sort positional words into model, pictures and question.
+    """Sort positional words into model, pictures, videos and question.
 
     Args:
         words: what stood after the verb, in order.
         model: the value of `--model`; then no word can be the model.
-        images: the values of `--image`; they come before the pictures among the words.
+        images, videos: the values of `--image` and `--video`; they come before what is among the words.
 
     Raises:
         MediaError: a word names a picture that is not there.
         ModelError: the first word is a path to a folder that is not there.
         FoveateError: two models or two questions.
     """
-    found = [resolve_image(source) for source in images]
+    named = [resolve_image(source) for source in videos]
+    found = [*(resolve_image(source) for source in images), *named]
     question: str | None = None
     for index, word in enumerate(words):
         if looks_like_image(word):
@@ -71,7 +101,7 @@ def sort_arguments(
             question = word
         else:
             raise _two_questions(question, word)
-    return ChatRequest(model=model, images=tuple(found), question=question)
+    return ChatRequest(model=model, images=tuple(found), question=question, videos=frozenset(named))
 
 
 def _two_questions(first: str, second: str) -> FoveateError:
@@ -87,7 +117,7 @@ def _two_questions(first: str, second: str) -> FoveateError:
 
 
 def looks_like_image(word: str) -> bool:
-    """True for `-`, a data URI, a web address, a name with a picture's suffix, and any file that exists."""
+    """True for `-`, a data URI, a web address, a name with a picture's or video's suffix, any file that exists."""
     return (
         word == STANDARD_INPUT
         or DATA_URI.match(word) is not None
@@ -180,10 +210,20 @@ def _means_picture(word: str) -> bool:
     return DATA_URI.match(word) is not None or _has_image_suffix(word)
 
 
+def means_video(source: str) -> bool:
+    """True for a name with a video's suffix and a data URI of a video type."""
+    return source.startswith("data:video/") or _suffix(source) in VIDEO_SUFFIXES
+
+
 def _has_image_suffix(word: str) -> bool:
+    return _suffix(word) in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+
+
+def _suffix(word: str) -> str:
+    """ ".png" for a name with that end and something before it, else nothing."""
     name = word.rstrip().rsplit("/", 1)[-1]
     stem, dot, suffix = name.rpartition(".")
-    return bool(stem and dot) and f".{suffix.lower()}" in IMAGE_SUFFIXES
+    return f".{suffix.lower()}" if stem and dot else ""
 
 
 def _file_of_uri(uri: str) -> str:

@@ -1,7 +1,7 @@
 """`foveate chat`: one question about pictures, or a session.
 
-Owns the flags and the shape of `--json`. Sorting words is in `arguments`, the turns in `conversation`, the
-loop in `session`. Pictures are opened before torch is imported, so that a wrong file is refused at once.
+Owns the flags. Sorting words is in `arguments`, the turns in `conversation`, the loop in `session`, what is told in
+`chat_output`. Pictures and videos are opened before torch is imported, so that a wrong file is refused at once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -24,10 +23,12 @@ from foveate.cli.arguments import (
     STANDARD_INPUT,
     ChatRequest,
     is_local_model,
+    means_video,
     sort_arguments,
     split_prompt,
 )
-from foveate.cli.conversation import Answer, Conversation, SamplingSettings, VisualSettings
+from foveate.cli.chat_output import as_object, refuse_overlays, write_overlays
+from foveate.cli.conversation import Conversation, SamplingSettings, VisualSettings
 from foveate.cli.session import Session, interactive_input
 from foveate.cli.terminal import note, notice
 from foveate.decode.settings import SpeculationSettings, parse_speculation
@@ -35,11 +36,12 @@ from foveate.errors import FoveateError
 
 if TYPE_CHECKING:
     from foveate.engine import Engine
-    from foveate.media import Image
+    from foveate.media import Image, Video
     from foveate.models import VisionLanguageModel
 
 DEFAULTS = SamplingSettings()
 FULL = VisualSettings()
+FRAMES_PER_SECOND, MAX_FRAMES = 2.0, 8  # of a video, as in the API
 DataType = Literal["auto", "float32", "bfloat16", "float16"]
 Quantisation = Literal["int8", "int4"]
 
@@ -49,7 +51,7 @@ def command(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="MODEL|IMAGE|QUESTION", help="A model first if any, pictures, the question last."
+            metavar="MODEL|IMAGE|VIDEO|QUESTION", help="A model first if any, pictures, the question last."
         ),
     ] = None,
     model: Annotated[
@@ -64,6 +66,21 @@ def command(
             "--image", "-i", metavar="IMAGE", help="A picture: file, data URI, or - for stdin. Repeatable."
         ),
     ] = None,
+    video: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--video", metavar="VIDEO", help="A video: file or data URI, whatever its name. Repeatable."
+        ),
+    ] = None,
+    frames_per_second: Annotated[
+        float, typer.Option("--frames-per-second", metavar="R", help="Frames of videos looked at.")
+    ] = FRAMES_PER_SECOND,
+    max_frames: Annotated[
+        int,
+        typer.Option(
+            "--max-frames", metavar="N", help="Of one video; where R gives more, N spread over all of it."
+        ),
+    ] = MAX_FRAMES,
     system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System prompt.")] = None,
     max_tokens: Annotated[
         int, typer.Option("--max-tokens", metavar="N", help="Longest answer in tokens, 1 or more.")
@@ -117,15 +134,26 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when whole.")] = False,
 ) -> None:
-    """Ask a model about pictures: one question, or a session when none is given.
+    """Ask a model about pictures and videos: one question, or a session when none is given.
 
     foveate chat cat.png "What is this?"
     """
-    request = _complete(sort_arguments(words or [], model=model, images=image or []), as_json=as_json)
+    sorted_words = sort_arguments(words or [], model=model, images=image or [], videos=video or [])
+    request = _complete(sorted_words, as_json=as_json)
     settings = SamplingSettings(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     visual = VisualSettings(budget=visual_budget, reducer=reducer)
     speculation = parse_speculation(speculate)
-    pictures = [open_picture(source) for source in request.images]
+
+    def open_medium(source: str) -> Image | Video:
+        if source in request.videos or means_video(source):
+            from foveate.media import read_video
+
+            return read_video(source, frames_per_second=frames_per_second, max_frames=max_frames)
+        return open_picture(source)
+
+    pictures = [open_medium(source) for source in request.images]
+    if show:
+        refuse_overlays(pictures)
     start = time.perf_counter()
     engine = start_engine(
         request.model or EMBEDDED_MODEL,
@@ -143,7 +171,7 @@ def command(
         _greet(engine.model, load_seconds)
         session = Session(
             conversation,
-            open_picture,
+            open_medium,
             stream=not no_stream,
             debug=debug,
             on_answer=write_overlays if show else None,
@@ -170,34 +198,6 @@ def command(
     note(answer.summary())
     for path in overlays:
         note(f"what the model saw: {path}")
-
-
-def write_overlays(conversation: Conversation, answer: Answer) -> list[Path]:
-    """A picture of each picture's kept tokens, in the current folder; their paths."""
-    from foveate.reduce import KeepMap
-    from foveate.reduce.overlay import draw_overlay
-
-    cropped = bool(getattr(conversation.model.image_processor, "do_center_crop", False))
-    paths: list[Path] = []
-    for number, (image, total, keep) in enumerate(
-        zip(conversation.images, answer.image_tokens, answer.keep_maps, strict=True), start=1
-    ):
-        grid = conversation.model.visual_grid(
-            image.width, image.height, images_in_prompt=len(conversation.images)
-        )
-        assert grid.tokens == total
-        path = _overlay_path(image.source, number)
-        whole = KeepMap.full(grid, method="no reducer")
-        draw_overlay(image.pil(), keep or whole, cropped=cropped).save(path)
-        paths.append(path)
-    return paths
-
-
-def _overlay_path(source: str, number: int) -> Path:
-    """`cat-kept.png` for `photos/cat.jpg`; `picture-2-kept.png` for one without a file's name."""
-    named = Path(source)
-    stem = named.stem if named.suffix and named.is_file() else f"picture-{number}"
-    return Path(f"{stem}-kept.png")
 
 
 def _complete(request: ChatRequest, *, as_json: bool) -> ChatRequest:
@@ -230,7 +230,7 @@ def _complete(request: ChatRequest, *, as_json: bool) -> ChatRequest:
         raise FoveateError(
             "no question", why="it holds nothing but pictures or blanks", fix="Add what you want to know."
         )
-    return ChatRequest(model=request.model, images=(*images, *found), question=text)
+    return dataclasses.replace(request, images=(*images, *found), question=text)
 
 
 def _read_question() -> str:
@@ -316,66 +316,3 @@ def _greet(model: VisionLanguageModel, load_seconds: float) -> None:
         f"loaded in {load_seconds:.1f} s"
     )
     note("Write a question; a picture's path in it is looked at. /help lists commands, /bye leaves.")
-
-
-def as_object(
-    conversation: Conversation,
-    question: str,
-    answer: Answer,
-    load_seconds: float,
-    overlays: Sequence[Path] = (),
-) -> dict[str, Any]:
-    """The object that `--json` prints; times in seconds."""
-    return {
-        "model": conversation.model.ref,
-        "question": question,
-        "answer": answer.text,
-        "finish_reason": answer.finish_reason,
-        "usage": {
-            "prompt_tokens": answer.prompt_tokens,
-            "cached_tokens": answer.cached_tokens,
-            "completion_tokens": answer.completion_tokens,
-            "image_tokens": sum(answer.image_tokens),
-            "image_tokens_kept": sum(answer.kept_tokens),
-        },
-        "timings": {
-            "load": load_seconds,
-            "prepare": answer.prepare,
-            "encode": answer.encode,
-            "prefill": answer.prefill,
-            "decode": answer.decode,
-            "first_token": answer.first_token,
-            "total": answer.total,
-            "tokens_per_second": answer.tokens_per_second,
-        },
-        "speculation": None if answer.speculation is None else dataclasses.asdict(answer.speculation),
-        "engine": engine_facts(conversation.engine),
-        "images": [
-            {
-                "source": image.source,
-                "width": image.width,
-                "height": image.height,
-                "digest": image.digest,
-                "tokens": tokens,
-                "tokens_kept": kept,
-                "reason": "nothing is dropped" if keep is None else keep.reason,
-            }
-            for image, tokens, kept, keep in zip(
-                conversation.images, answer.image_tokens, answer.kept_tokens, answer.keep_maps, strict=True
-            )
-        ],
-        "overlays": [str(path) for path in overlays],
-    }
-
-
-def engine_facts(engine: Engine) -> dict[str, Any]:
-    """How the engine works here: sizes of its caches, and the reasons that `describe` gives."""
-    plan = engine.memory
-    return {
-        "kv_tokens": plan.kv_blocks * engine.config.block_size,
-        "kv_bytes": plan.kv_blocks * plan.block_bytes,
-        "encoder_bytes": plan.encoder_bytes,
-        "memory": list(plan.reasons),
-        "weights": engine.weights_reason,
-        "attention": engine.attention_reason,
-    }

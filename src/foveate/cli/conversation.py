@@ -17,8 +17,8 @@ from foveate.errors import FoveateError
 
 if TYPE_CHECKING:
     from foveate.engine import Engine, RequestStatistics
-    from foveate.media import Image
-    from foveate.models.records import Prompt
+    from foveate.media import Image, Video
+    from foveate.models.records import PreparedMedia, Prompt
     from foveate.reduce import KeepMap
 
 
@@ -92,9 +92,11 @@ class Answer:
         finish_reason: "stop" (the model ended), "length" (max_tokens), "context" (window full),
             "interrupted" (Ctrl-C).
         prompt_tokens: all tokens before the answer, visual ones included.
-        image_tokens: visual tokens per picture of the conversation, in order, before any is dropped.
+        media: pictures and videos of the conversation as the model looked at them, in order: a video is one, or as
+            many pictures as it has frames.
+        image_tokens: visual tokens of each, before any is dropped.
         kept_tokens: of those, the ones the language model saw.
-        keep_maps: which those are, per picture; None where all are.
+        keep_maps: which those are, of each; None where all are.
         completion_tokens: tokens of the answer, the end marker not counted.
         cached_tokens: prompt tokens whose keys and values an earlier turn had left.
         prepare: seconds for template, pixel processing and placeholders.
@@ -124,6 +126,7 @@ class Answer:
     total: float
     tokens_per_second: float | None
     speculation: Speculated | None = None
+    media: tuple[PreparedMedia, ...] = ()
 
     def summary(self) -> str:
         """The line printed below an answer."""
@@ -157,7 +160,7 @@ STOPPED = {
 
 
 class Conversation:
-    """A history that grows by question and answer; pictures attached go with the next question."""
+    """A history that grows by question and answer; pictures and videos attached go with the next question."""
 
     def __init__(
         self,
@@ -172,8 +175,8 @@ class Conversation:
         self.settings = settings
         self.system = system
         self.answers: list[Answer] = []
-        self.pending: list[Image] = []
-        self.images: list[Image] = []
+        self.pending: list[Image | Video] = []
+        self.images: list[Image | Video] = []
         self._turns: list[dict[str, Any]] = []
         self._asked = 0
 
@@ -181,8 +184,8 @@ class Conversation:
         """Forget turns and pictures; the system prompt stays."""
         self._turns, self.images, self.pending, self.answers = [], [], [], []
 
-    def attach(self, image: Image) -> int:
-        """Put a picture with the next question.
+    def attach(self, image: Image | Video) -> int:
+        """Put a picture or video with the next question.
 
         Returns:
             the visual tokens it will take.
@@ -193,11 +196,13 @@ class Conversation:
                 why=f"{self.model.ref} is a text-only model",
                 fix="Choose a vision-language model: foveate ls",
             )
-        grid = self.model.visual_grid(
-            image.width, image.height, images_in_prompt=len(self.images) + len(self.pending) + 1
-        )
+        from foveate.media import Video
+        from foveate.models.media_parts import tokens_of
+
+        others = sum(not isinstance(one, Video) for one in (*self.images, *self.pending))
+        tokens = tokens_of(self.model, image, others)
         self.pending.append(image)
-        return grid.tokens
+        return tokens
 
     def ask(
         self,
@@ -206,7 +211,7 @@ class Conversation:
         on_text: Callable[[str], None] = lambda text: None,
         interruptible: bool = False,
     ) -> Answer:
-        """Answer a question about the pictures so far.
+        """Answer a question about the pictures and videos so far.
 
         Args:
             on_text: called with each piece of text as it is decoded.
@@ -218,12 +223,16 @@ class Conversation:
                 waiting.
         """
         from foveate.engine import SamplingParameters, VisualBudget
+        from foveate.media import Video
 
         start = time.perf_counter()
         images = [*self.images, *self.pending]
         turn = {"role": "user", "content": self._content(question)}
         prompt = self.model.prepare(
-            self._messages(turn), images=images, to_be_reduced=str(self.visual.budget) != "full"
+            self._messages(turn),
+            images=[one for one in images if not isinstance(one, Video)],
+            videos=[one for one in images if isinstance(one, Video)],
+            to_be_reduced=str(self.visual.budget) != "full",
         )
         self._asked += 1
         request_id = f"question-{self._asked}"
@@ -267,7 +276,10 @@ class Conversation:
 
     def _content(self, question: str) -> list[dict[str, str]]:
         # Pictures first: the order LLaVA was trained with, and the one every family's template accepts.
-        return [*({"type": "image"} for _ in self.pending), {"type": "text", "text": question}]
+        from foveate.media import Video
+
+        kinds = ("video" if isinstance(one, Video) else "image" for one in self.pending)
+        return [*({"type": kind} for kind in kinds), {"type": "text", "text": question}]
 
     def _messages(self, turn: dict[str, Any]) -> list[dict[str, Any]]:
         system = (
@@ -307,6 +319,7 @@ class Conversation:
             total=total,
             tokens_per_second=steps / decode if steps > 0 and decode > 0 else None,
             speculation=_speculated(statistics),
+            media=tuple(prompt.media),
         )
 
 

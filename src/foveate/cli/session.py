@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foveate.cli.arguments import resolve_image, split_prompt
+from foveate.cli.chat_output import described
 from foveate.cli.conversation import Answer, Conversation, VisualSettings
 from foveate.cli.failures import describe
 from foveate.cli.terminal import count, note, seconds
 from foveate.errors import FoveateError, nearest
 
 if TYPE_CHECKING:
-    from foveate.media import Image
+    from foveate.media import Image, Video
 
 PROMPT = "> "
 COMMANDS = {
-    "/image": ("PATH", "put a picture with the next question (or write its path in the question)"),
+    "/image": ("PATH", "put a picture or video with the next question (or write its path in the question)"),
     "/system": ("[TEXT]", "set the system prompt; alone, show it"),
     "/budget": ("[BUDGET [METHOD]]", "visual tokens of each picture: full, auto, N or 25%; alone, show it"),
     "/reset": ("", "forget the conversation and its pictures"),
@@ -37,7 +38,7 @@ class Session:
     """Reads lines until /bye or the end of input.
 
     Args:
-        open_picture: turns a resolved source into an Image, raising MediaError.
+        open_picture: turns a resolved source into an Image or Video, raising MediaError.
         stream: print tokens as they come; otherwise the answer when it is whole.
         debug: show the traceback of an error before its line.
         on_answer: makes files of an answer; their paths are shown.
@@ -46,7 +47,7 @@ class Session:
     def __init__(
         self,
         conversation: Conversation,
-        open_picture: Callable[[str], Image],
+        open_picture: Callable[[str], Image | Video],
         *,
         stream: bool = True,
         debug: bool = False,
@@ -120,9 +121,9 @@ class Session:
             for path in self.on_answer(self.conversation, answer):
                 note(f"what the model saw: {path}")
 
-    def attach(self, picture: Image) -> None:
+    def attach(self, picture: Image | Video) -> None:
         tokens = self.conversation.attach(picture)
-        note(f"picture {picture.source}: {picture.width}×{picture.height}, {count(tokens, 'image token')}")
+        note(f"{described(picture, self.conversation.model)}, {count(tokens, 'image token')}")
 
     def _image(self, path: str) -> None:
         if not path:

@@ -57,6 +57,15 @@ def grid_of(model: VisionLanguageModel, medium: Image | Video, images_in_prompt:
     return model.visual_grid(medium.width, medium.height, images_in_prompt=images_in_prompt)
 
 
+def tokens_of(model: VisionLanguageModel, medium: Image | Video, other_images: int) -> int:
+    """Visual tokens that it adds to a prompt with so many other images, as a video or as pictures."""
+    if isinstance(medium, Video) and not model.accepts_videos:
+        count = len(medium)
+        frame = model.visual_grid(medium.width, medium.height, images_in_prompt=other_images + count)
+        return count * frame.tokens
+    return grid_of(model, medium, other_images + 1).tokens
+
+
 def pixels_of(
     model: VisionLanguageModel, medium: Image | Video, grid: VisualGrid, images_in_prompt: int
 ) -> dict[str, torch.Tensor]:
