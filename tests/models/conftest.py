@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import parity_figures
 import pytest
 import tiny
 import torch
@@ -22,6 +23,15 @@ class Pair:
     folder: Path
     ours: Any
     theirs: Any
+
+
+@pytest.fixture(scope="session")
+def measured(request: pytest.FixtureRequest) -> Iterator[parity_figures.Figures]:
+    """Figures per family, the worst of all cases; written at the end where asked for."""
+    figures: parity_figures.Figures = {}
+    yield figures
+    if request.config.getoption("--write-parity"):
+        parity_figures.write(figures)
 
 
 @pytest.fixture(scope="session")

@@ -6,49 +6,16 @@ table.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import tiny
 import torch
-import transformers
+from parity_figures import NEW_TOKENS, TOLERANCE, note
 from reference import eager_salience, plain_inputs
 
 from foveate.models.records import Prompt
-
-TOLERANCE = 1e-4
-NEW_TOKENS = 16
-RESULTS = Path(__file__).parents[2] / "results" / "parity.json"
-# Variants of one family that exercise another path through it; their worst figure is the family's.
-VARIANTS = {"paligemma2": "paligemma", "gemma3_crops": "gemma3"}
-
-
-@pytest.fixture(scope="module")
-def measured(request: pytest.FixtureRequest) -> Iterator[dict[str, dict[str, float]]]:
-    """Figures per family, the worst of all cases; written at the end where asked for."""
-    figures: dict[str, dict[str, float]] = {}
-    yield figures
-    if request.config.getoption("--write-parity"):
-        rows = {
-            "command": "python -m pytest tests/models/test_models_parity.py --write-parity",
-            "dtype": "float32",
-            "greedy_tokens": NEW_TOKENS,
-            "tolerance": TOLERANCE,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "families": dict(sorted(figures.items())),
-        }
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-
-
-def note(measured: dict[str, dict[str, float]], family: str, name: str, value: float) -> None:
-    """Keeps the largest value seen of a figure."""
-    figures = measured.setdefault(VARIANTS.get(family, family), {})
-    figures[name] = max(figures.get(name, 0.0), value)
 
 
 def question(count: int, text: str = "what colour is it") -> list[dict[str, Any]]:

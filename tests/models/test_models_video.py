@@ -1,4 +1,7 @@
-"""Videos against plain transformers on the same tiny checkpoint: pixels, positions, logits, greedy tokens, salience."""
+"""Videos against plain transformers on the same tiny checkpoint: pixels, positions, logits, greedy tokens, salience.
+
+`--write-parity`: see `test_models_parity.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from parity_figures import NEW_TOKENS, TOLERANCE, note
 from PIL import Image
 from reference_video import moving, plain_video_inputs, qwen_size
 
@@ -20,8 +24,6 @@ from foveate.media import Video, video_of
 from foveate.models import load
 from foveate.models.records import Prompt
 
-TOLERANCE = 1e-4
-NEW_TOKENS = 12
 QWEN = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
 FAMILIES = [*QWEN, "llava_onevision", "internvl"]
 # One fits the tower as it is, the others are resized; odd counts, for Qwen pads them.
@@ -40,21 +42,25 @@ def clip(width: int, height: int, count: int, seed: int, rate: float = 2.0) -> V
     return video_of(moving(width, height, count, seed), np.arange(count) / rate)
 
 
-def compare(pair: Any, prompt: Prompt, inputs: dict[str, Any]) -> list[int]:
-    """Asserts equal logits and greedy tokens, and gives the tokens."""
+def compare(pair: Any, family: str, prompt: Prompt, inputs: dict[str, Any], measured: dict) -> list[int]:
+    """Asserts equal logits and greedy tokens, notes how equal, and gives the tokens."""
     with torch.no_grad():
         expected = pair.theirs(**inputs).logits[0]
         generated = pair.theirs.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)[0]
     logits = pair.ours.logits(prompt)
     assert logits.shape == expected.shape
-    assert float((logits - expected).abs().max()) <= TOLERANCE
+    difference = float((logits - expected).abs().max())
     ours = [token.id for token in pair.ours.generate(prompt, max_new_tokens=NEW_TOKENS)]
-    assert ours == generated[len(prompt.token_ids) :].tolist()
+    theirs = generated[len(prompt.token_ids) :].tolist()
+    note(measured, family, "video_difference", difference)
+    note(measured, family, "greedy_mismatches", float(ours != theirs))
+    assert difference <= TOLERANCE
+    assert ours == theirs
     return ours
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_video_alone(family: str, pair_of: Callable) -> None:
+def test_a_video_alone(family: str, pair_of: Callable, measured: dict) -> None:
     pair = pair_of(family)
     answers = set()
     for seed, (width, height, count) in enumerate(CLIPS):
@@ -65,12 +71,12 @@ def test_a_video_alone(family: str, pair_of: Callable) -> None:
         inputs = plain_video_inputs(
             family, pair.folder, prompt.token_ids, [video.frames], seconds_per_step=1.0
         )
-        answers.add(tuple(compare(pair, prompt, inputs)))
+        answers.add(tuple(compare(pair, family, prompt, inputs, measured)))
     assert len(answers) == len(CLIPS), "the video makes no difference"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_pictures_and_videos_in_one_prompt(family: str, pair_of: Callable) -> None:
+def test_pictures_and_videos_in_one_prompt(family: str, pair_of: Callable, measured: dict) -> None:
     pair = pair_of(family)
     pictures = [tiny.picture(*size, 60 + index) for index, size in enumerate([(56, 56), (90, 40)])]
     # transformers stacks the clips of OneVision and cannot take unequal counts.
@@ -88,7 +94,7 @@ def test_pictures_and_videos_in_one_prompt(family: str, pair_of: Callable) -> No
         seconds_per_step=1.0,
         order="iviv",
     )
-    compare(pair, prompt, inputs)
+    compare(pair, family, prompt, inputs, measured)
     swapped = pair.ours.prepare(ask(*kinds), images=pictures, videos=videos[::-1])
     last = [pair.ours.logits(one)[-1] for one in (prompt, swapped)]
     assert (last[0] - last[1]).abs().max() > 100 * TOLERANCE, "the order of the videos makes no difference"

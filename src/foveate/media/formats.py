@@ -27,6 +27,8 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"FLV\x01", "FLV video"),
     (b"\x00\x00\x01\xba", "MPEG video"),
     (b"OggS", "Ogg file"),
+    (b"ID3", "MP3 sound"),
+    (b"fLaC", "FLAC sound"),
     (b"version https://git-lfs", "Git LFS pointer, not the file itself"),
 )
 _BRANDS = {
@@ -56,7 +58,7 @@ def identify(head: bytes) -> str | None:
         if head.startswith(signature):
             return kind
     if head[:4] == b"RIFF":
-        return {b"WEBP": "WebP", b"AVI ": "AVI video"}.get(head[8:12])
+        return {b"WEBP": "WebP", b"AVI ": "AVI video", b"WAVE": "WAV sound"}.get(head[8:12])
     if head[4:8] == b"ftyp":
         return _BRANDS.get(head[8:12], "MP4 or QuickTime video")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:256].lower()

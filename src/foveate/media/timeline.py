@@ -105,6 +105,15 @@ def scan(container: Any, stream: Any, name: str, limits: MediaLimits) -> Timelin
         # Files joined end to end. By time, everything after the join would be lost.
         _LOG.warning("%s: its times run backwards, so its frames are taken as evenly spaced", name)
         shown = decoded = [None] * len(shown)
+    elif None not in shown and 2 * len(set(shown)) < len(shown):
+        # Fields of interlaced video share a time two by two. More than that, and a frame would stand for many.
+        _LOG.warning(
+            "%s: %d frames have %d times, so they are taken as evenly spaced",
+            name,
+            len(shown),
+            len(set(shown)),
+        )
+        shown = decoded = [None] * len(shown)
     return _ordered(shown, decoded, keys, tick, stream)
 
 

@@ -24,6 +24,7 @@ from foveate.models.records import (
     Prompt,
     VisualGrid,
 )
+from foveate.models.registry import AS_PICTURES, AS_VIDEO, REFUSED
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -121,10 +122,10 @@ class VisionLanguageModel(abc.ABC):
 
     @property
     def videos_are(self) -> str:
-        """What becomes of a video in a prompt: "video", "frames as pictures" or "refused"."""
+        """What becomes of a video in a prompt, in the registry's words."""
         if not self.accepts_images:
-            return "refused"
-        return "video" if self.accepts_videos else "frames as pictures"
+            return REFUSED
+        return AS_VIDEO if self.accepts_videos else AS_PICTURES
 
     @property
     def salience_kind(self) -> str | None:

@@ -19,6 +19,9 @@ CLS_ROW = "CLS row"
 COLUMN_MEAN = "column mean"
 ONE_DIMENSION = "1-D"
 M_ROPE = "M-RoPE"
+AS_VIDEO = "video"
+AS_PICTURES = "frames as pictures"
+REFUSED = "refused"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,7 @@ class FamilyInfo:
         licence: of the `transformers` model code used (a checkpoint's weights carry their own licence).
         salience: where the salience row comes from: "CLS row", "column mean", or "none".
         positions: "1-D" or "M-RoPE".
+        videos: what becomes of a video in a prompt: "video", "frames as pictures", "refused".
         resizes: whether its tower takes smaller pictures than the processor makes.
         plain_decoder: whether every language layer is causal over all tokens: no sliding windows, no tokens that
             see each other both ways.
@@ -45,6 +49,7 @@ class FamilyInfo:
     licence: str = "Apache-2.0"
     salience: str = COLUMN_MEAN
     positions: str = ONE_DIMENSION
+    videos: str = AS_PICTURES
     resizes: bool = False
     plain_decoder: bool = True
 
@@ -70,6 +75,7 @@ FAMILIES: tuple[FamilyInfo, ...] = (
         model_types=("llava_onevision",),
         adapter="llava_onevision:LlavaOnevision",
         paper="LLaVA-OneVision, arXiv 2408.03326",
+        videos=AS_VIDEO,
     ),
     FamilyInfo(
         name="qwen2_vl",
@@ -78,6 +84,7 @@ FAMILIES: tuple[FamilyInfo, ...] = (
         paper="Qwen2-VL, arXiv 2409.12191",
         positions=M_ROPE,
         resizes=True,
+        videos=AS_VIDEO,
     ),
     FamilyInfo(
         name="qwen2_5_vl",
@@ -86,6 +93,7 @@ FAMILIES: tuple[FamilyInfo, ...] = (
         paper="Qwen2.5-VL, arXiv 2502.13923",
         positions=M_ROPE,
         resizes=True,
+        videos=AS_VIDEO,
     ),
     FamilyInfo(
         name="qwen3_vl",
@@ -94,6 +102,7 @@ FAMILIES: tuple[FamilyInfo, ...] = (
         paper="Qwen3-VL, arXiv 2511.21631",
         positions=M_ROPE,
         resizes=True,
+        videos=AS_VIDEO,
     ),
     FamilyInfo(
         name="idefics3",
@@ -113,6 +122,7 @@ FAMILIES: tuple[FamilyInfo, ...] = (
         adapter="internvl:InternVL",
         paper="InternVL3, arXiv 2504.10479",
         salience=CLS_ROW,
+        videos=AS_VIDEO,
     ),
     FamilyInfo(
         name="paligemma",
@@ -148,6 +158,7 @@ TEXT_ONLY = FamilyInfo(
     adapter="text:TextOnly",
     paper="decoder-only language models",
     salience="none",
+    videos=REFUSED,
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from foveate.errors import ModelError
-from foveate.models.registry import FAMILIES
+from foveate.models.registry import AS_VIDEO, FAMILIES
 
 RESULTS = "results/parity.json"
 
@@ -25,18 +25,20 @@ def render(results: dict[str, Any]) -> str:
     """
     lines = [
         "| family | `model_type` | paper | positions | salience | logits | several images "
-        f"| greedy ({results['greedy_tokens']} tokens) | salience row |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| videos | greedy ({results['greedy_tokens']} tokens) | salience row |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for family in FAMILIES:
         figures = results["families"].get(family.name)
         if figures is None:
             raise ModelError(f"{RESULTS} has no figures for {family.name}", fix=f"Run: {results['command']}")
+        read = family.videos == AS_VIDEO
+        videos = f"{figures['video_difference']:.1e}" if read else family.videos
         types = ", ".join(f"`{name}`" for name in family.model_types)
         lines.append(
             f"| {family.name} | {types} | {family.paper} | {family.positions} | {family.salience} "
             f"| {figures['logit_difference']:.1e} | {figures['multi_image_difference']:.1e} "
-            f"| {'identical' if figures['greedy_mismatches'] == 0 else 'DIFFERENT'} "
+            f"| {videos} | {'identical' if figures['greedy_mismatches'] == 0 else 'DIFFERENT'} "
             f"| {figures['salience_difference']:.1e} |"
         )
     source = (
