@@ -297,7 +297,7 @@ def test_memory_is_taken_once_and_never_grows(built):
     session = opened(model)
     pages = session._state.pages
     assert isinstance(pages, UnrotatedPages)
-    assert pages.bytes == session.bound.bytes == pages.bytes
+    assert pages.bytes + session._state.row.bytes == session.bound.bytes
     where, most = pages.keys.data_ptr(), 0
     for second in range(30):
         report = session.push_frame(frame(second), second)
@@ -360,5 +360,5 @@ def test_state_takes_bytes_as_told(nano):
     assert token_bytes(nano) == 2 * 6 * 4 * 64 * 4
     session = opened(nano, (168, 168), sink_tokens=40)
     assert isinstance(session._state, StreamState)
-    assert session.bound.bytes == session.bound.pages * 4 * token_bytes(nano)
+    assert session.bound.bytes == (session.bound.pages * 4 + session.bound.positions) * token_bytes(nano)
     session.close()

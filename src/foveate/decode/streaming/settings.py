@@ -118,7 +118,8 @@ class StreamBound:
         turn_tokens: visual tokens of one second and the text around them.
         tokens: of the stream itself, a reply being written included.
         positions: the same with one question and its answer.
-        pages, bytes: of the keys and values, that question included; taken before the first frame.
+        pages: of the keys and values, that question included.
+        bytes: of those pages and of the row of turned keys and values beside them; taken before the first frame.
     """
 
     turn_tokens: int
@@ -179,5 +180,5 @@ def bound_of(settings: StreamSettings, *, turn_tokens: int, token_bytes: int) ->
         tokens=tokens,
         positions=tokens + asked,
         pages=total,
-        bytes=total * page * token_bytes,
+        bytes=(total * page + tokens + asked) * token_bytes,
     )

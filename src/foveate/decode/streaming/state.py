@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from foveate.decode.streaming.attention import StreamAttention, UnrotatedPages
+from foveate.decode.streaming.attention import StreamAttention, TurnedRow, UnrotatedPages
 from foveate.decode.streaming.frames import SeenFrame, places_only
 from foveate.decode.streaming.rotation import Rotary, Unrotated
 from foveate.decode.streaming.settings import ABSOLUTE, StreamBound, StreamError, StreamSettings
@@ -70,6 +70,9 @@ class StreamState:
             dtype=model.dtype,
             device=model.device,
         )
+        # None: every step gathers and turns all that is kept, the reference of the tests.
+        self.row: TurnedRow | None = TurnedRow(self.pages, bound.positions)
+        self._shared = 0  # of a fork: tokens of the row that are its stream's
         self._hooks: Unrotated | None = Unrotated(model)
         self._m_rope = model.positions(_TEXT).ndim == 3
         self._positions: torch.Tensor | None = None  # of what is kept; None once something has left
@@ -79,6 +82,8 @@ class StreamState:
         gone = self.window.evict(second)
         if gone:
             self._positions = None
+            if self.row is not None:
+                self.row.length = 0
         return gone
 
     @torch.inference_mode()
@@ -111,11 +116,16 @@ class StreamState:
         if groups is not None:
             groups = F.pad(groups, (len(slots) - len(tokens), 0), value=-1)
         rules = AttentionState(groups=groups, window_cuts_groups=model.window_cuts_groups)
-        attention = StreamAttention(self.pages, slots, len(tokens), self._rotary.tables(positions), rules)
+        earlier = len(slots) - len(tokens)
+        known = earlier if self.row is not None and self.row.length == earlier else 0
+        tables = self._rotary.tables(positions[..., known:])
+        attention = StreamAttention(self.pages, slots, len(tokens), tables, rules, self.row, known)
         assert self._hooks is not None, "the stream is closed"
         hidden = model.run_language_model(
             embeds, positions[..., -len(tokens) :], attention, **model.language_keywords(new, features)
         )
+        if self.row is not None:
+            self.row.length = len(slots)
         return model.head(hidden[:, -1:])[0, 0].float()
 
     def _placed(self, pieces: Sequence[Piece]) -> torch.Tensor:
@@ -142,16 +152,19 @@ class StreamState:
         return table[:, None].to(self.model.device)
 
     def fork(self) -> StreamState:
-        """A state with the same past, which shares its pages and appends into others. To be closed before the
-        stream goes on."""
+        """A state with the same past, which shares its pages and appends into others, and behind its stream's tokens
+        in the row. To be closed before the stream goes on."""
         other = object.__new__(StreamState)
         other.__dict__.update(self.__dict__)
         other.window = self.window.fork()
+        other._shared = 0 if self.row is None else self.row.length
         return other
 
     def close(self) -> None:
-        """Gives the pages back; a stream, not a fork of it, also takes its hooks off the model."""
+        """Gives the pages back; `end` also takes the hooks off the model."""
         self.window.close()
+        if self.row is not None:
+            self.row.length = self._shared
 
     def end(self) -> None:
         """Closes the stream for good."""
