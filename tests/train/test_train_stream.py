@@ -14,7 +14,7 @@ from foveate.cli.main import run
 from foveate.decode.streaming import StreamDefaults, StreamingSession
 from foveate.errors import FoveateError
 from foveate.models import load
-from foveate.train.stream.chunks import EVENT, FIRST, SILENT, UNTRAINED, Chunk, Disturbance
+from foveate.train.stream.chunks import CHANGED, SAME, SILENT, UNTRAINED, Chunk, Disturbance
 from foveate.train.stream.frames import SIZE
 from foveate.train.stream.loop import StreamTrainer, StreamTraining
 from foveate.world.moving import SILENCE, instruction
@@ -45,11 +45,14 @@ def trained(tmp_path_factory):
     return trainer
 
 
+UNDISTURBED = Disturbance(silent=0.0, made_up=0.0)
+
+
 class Fixed(random.Random):
-    """Every share comes out the same: 0.3 disturbs nothing that is disturbed less often, and asks nothing."""
+    """No comment is disturbed, and nothing asked: both are decided by shares below this one."""
 
     def random(self):
-        return 0.3
+        return 0.45
 
 
 def speaking(session, tokens):
@@ -70,13 +73,13 @@ def test_a_chunk_is_what_a_session_keeps_that_says_the_right_things(trained):
     """To the token; and the frames are those that the session's model reads."""
     stream, model = trained.frames.open("train", 0), load(dtype="float32")
     colour = stream.scene.palette[0]
-    chunk = trained.maker.make(stream, colour, 0, 6, Fixed(1), Disturbance())
+    chunk = trained.maker.make(stream, colour, 0, 6, Fixed(1), UNDISTURBED)
     session = StreamingSession(
         model, TINY.stream, width=SIZE, height=SIZE, prompt="", system=instruction(colour)
     )
     frames = [Image.fromarray(render(stream.scene.at(second), SIZE).rgb) for second in range(6)]
     for second, frame in enumerate(frames):
-        comment = stream.scene.comment(colour, second, first=second == 0)
+        comment = stream.scene.comment(colour, second)
         said = model.tokenizer(comment, add_special_tokens=False)["input_ids"]
         restore = speaking(session, [*said, model.tokenizer.eos_token_id])
         assert session.push_frame(frame, second).reply.text == comment
@@ -94,14 +97,12 @@ def test_a_chunk_is_what_a_session_keeps_that_says_the_right_things(trained):
 def test_a_later_chunk_opens_with_sinks_and_the_newest_comments(trained):
     stream, maker = trained.frames.open("train", 1), trained.maker
     colour, tokenizer = stream.scene.palette[1], trained.model.tokenizer
-    chunk = maker.make(stream, colour, 8, 4, Fixed(2), Disturbance())
+    chunk = maker.make(stream, colour, 8, 4, Fixed(2), UNDISTURBED)
     text = maker._turns(colour).opening
     for second in range(8):
         text = [
             *text,
-            *tokenizer(stream.scene.comment(colour, second, first=not second), add_special_tokens=False)[
-                "input_ids"
-            ],
+            *tokenizer(stream.scene.comment(colour, second), add_special_tokens=False)["input_ids"],
         ]
     sinks = TINY.stream.sink_tokens
     assert chunk.token_ids[:sinks] == text[:sinks]
@@ -112,11 +113,12 @@ def test_a_later_chunk_opens_with_sinks_and_the_newest_comments(trained):
 def test_only_what_is_said_is_trained(trained):
     stream, tokenizer = trained.frames.open("train", 0), trained.model.tokenizer
     colour = stream.scene.palette[0]
-    chunk = trained.maker.make(stream, colour, 0, 8, Fixed(3), Disturbance())
+    chunk = trained.maker.make(stream, colour, 0, 8, Fixed(3), UNDISTURBED)
     said = [tokenizer.decode([chunk.targets[place] for place in places][:-1]) for _, places in chunk.replies]
-    assert said == [stream.scene.comment(colour, second, first=not second) for second in range(8)]
+    assert said == [stream.scene.comment(colour, second) for second in range(8)]
     assert [kind for kind, _ in chunk.replies] == [
-        FIRST if not second else SILENT if text == SILENCE else EVENT for second, text in enumerate(said)
+        CHANGED if stream.scene.changes(colour, second) else SILENT if text == SILENCE else SAME
+        for second, text in enumerate(said)
     ]
     places = {place for _, places in chunk.replies for place in places}
     assert all((target == UNTRAINED) == (place not in places) for place, target in enumerate(chunk.targets))
@@ -131,12 +133,12 @@ def test_a_comment_that_is_read_wrongly_is_still_asked_for_rightly():
     """Of another length, only its first token can be: what follows would answer to words that nobody said."""
     chunk = Chunk()
     chunk.read([1, 2])
-    chunk.say(EVENT, [5, 6, 7], [5, 6, 8], end=9)
+    chunk.say(SAME, [5, 6, 7], [5, 6, 8], end=9)
     assert (chunk.token_ids, chunk.targets) == ([1, 2, 5, 6, 8], [UNTRAINED, 5, 6, 7, 9])
     chunk.read([3])
-    chunk.say(EVENT, [5, 6, 7], [4], end=9)
+    chunk.say(SAME, [5, 6, 7], [4], end=9)
     assert (chunk.token_ids[-2:], chunk.targets[-2:]) == ([3, 4], [5, UNTRAINED])
-    assert [kind for kind, _ in chunk.replies] == [EVENT]
+    assert [kind for kind, _ in chunk.replies] == [SAME]
 
 
 def test_a_stopped_run_goes_on_to_the_same_numbers(trained, tmp_path):
@@ -153,7 +155,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(trained, tmp_path):
         assert torch.equal(value, again.trained[name]), name
     rows = [json.loads(line) for line in (trained.folder / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
-    assert set(rows[-1]["validation"]) >= {SILENT, EVENT}
+    assert set(rows[-1]["validation"]) <= {SILENT, SAME, CHANGED, "memory", "asked"}
 
 
 def test_what_comes_out_opens_both_ways_and_knows_its_settings(trained):

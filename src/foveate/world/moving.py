@@ -130,19 +130,16 @@ class MovingScene:
         """Objects of a colour that are seen in a second."""
         return sum(stay.item.colour == colour for stay in self._there(second))
 
-    def comment(self, colour: str, second: int, *, first: bool = False) -> str:
-        """What somebody says who watches a colour: how many there are in the `first` second, then what happens to
-        them and how many there are now, and "..." where nothing does."""
-        count, event = self.count(colour, second), self.event(second)
-        if first:
-            return str(count)
-        if event is None or colour not in (event.colour, event.turned):
-            return SILENCE
-        verb = {ENTERS: "comes", LEAVES: "goes"}.get(event.kind)
-        if verb is None:
-            # Whatever turns into the watched colour just joins: its name would tell what only the start may tell.
-            verb = "joins" if event.turned == colour else f"turns {event.turned}"
-        return f"a {event.shape} {verb}, {count}"
+    def comment(self, colour: str, second: int) -> str:
+        """What somebody says who watches a colour: the shapes of its objects as one reads them, row by row, or "..."
+        where there are none. The colour itself is never named."""
+        watched = [stay for stay in self._there(second) if stay.item.colour == colour]
+        return ", ".join(stay.item.shape for stay in sorted(watched, key=lambda stay: stay.cell)) or SILENCE
+
+    def changes(self, colour: str, second: int) -> bool:
+        """Whether what happens at the start of a second is about objects of a colour."""
+        event = self.event(second)
+        return event is not None and colour in (event.colour, event.turned)
 
 
 def instruction(colour: str) -> str:

@@ -23,29 +23,30 @@ from foveate.decode.streaming.turns import Turns
 from foveate.train.stream.frames import SeenStream
 from foveate.world.moving import SILENCE, WATCH_QUESTION, MovingScene, instruction
 from foveate.world.questions import ask
+from foveate.world.vocabulary import SHAPES
 
 if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
 
 UNTRAINED = -100
-SILENT, EVENT, FIRST, MEMORY, ASKED = "silent", "event", "first", "memory", "asked"
+SILENT, CHANGED, SAME, MEMORY, ASKED = "silent", "changed", "same", "memory", "asked"
 _FAMILIES = ("existence", "count", "attribute")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbance:
-    """How often what the model reads of its earlier comments is not what it should have said: it will read its own
-    mistakes.
+    """How often what the model reads of its earlier comments is not what it should have said.
+
+    It will read its own mistakes; and what was said a second ago is mostly right again, which must not be learned
+    instead of looking.
 
     Attributes:
-        digits: share of comments whose count is another.
-        missed: share of comments on events that are silent instead.
-        made_up: share of silent comments that tell of an event.
+        silent: share of comments that are silence instead.
+        made_up: share of comments that name other shapes.
     """
 
-    digits: float = 0.15
-    missed: float = 0.1
-    made_up: float = 0.02
+    silent: float = 0.1
+    made_up: float = 0.4
 
 
 @dataclass(kw_only=True)
@@ -116,14 +117,14 @@ class ChunkMaker:
         chunk.read(self._earlier(scene, colour, first, rng, disturbance))
         turn = self._turn(turns)
         for second in range(first, first + seconds):
-            comment = scene.comment(colour, second, first=second == 0)
+            comment = scene.comment(colour, second)
             said = self._said(scene, colour, second, rng, disturbance)
             between = turns.between if second else []
             if len(chunk.token_ids) + len(between) + len(turn) + len(said) > self._room:
                 return chunk
             chunk.read([*between, *turn])
             chunk.frames.append(stream.features[second])
-            kind = FIRST if second == 0 else SILENT if comment == SILENCE else EVENT
+            kind = CHANGED if scene.changes(colour, second) else SILENT if comment == SILENCE else SAME
             chunk.say(kind, self._encode(comment), said, self._end)
         self._ask(chunk, turns, scene, colour, first + seconds - 1, rng)
         return chunk
@@ -150,14 +151,11 @@ class ChunkMaker:
         self, scene: MovingScene, colour: str, second: int, rng: random.Random, disturbance: Disturbance
     ) -> tuple[int, ...]:
         """The comment as it will be read later: now and then a wrong one."""
-        comment, roll = scene.comment(colour, second, first=second == 0), rng.random()
-        if comment == SILENCE:
-            if roll < disturbance.made_up:
-                comment = f"a {rng.choice(('star', 'circle', 'square'))} comes, {rng.randint(0, 4)}"
-        elif roll < disturbance.digits:
-            comment = comment[:-1] + str(rng.randint(0, 5))
-        elif roll < disturbance.digits + disturbance.missed:
+        comment, roll = scene.comment(colour, second), rng.random()
+        if roll < disturbance.silent:
             comment = SILENCE
+        elif roll < disturbance.silent + disturbance.made_up:
+            comment = ", ".join(rng.choices(SHAPES, k=rng.randint(1, 3)))
         return self._encode(comment)
 
     def _ask(

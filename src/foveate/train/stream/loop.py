@@ -30,7 +30,7 @@ from foveate.train.stream.export import write_model, write_overlay
 from foveate.train.stream.frames import SIZE, FrameStore
 from foveate.world.vocabulary import COLOURS
 
-_UNDISTURBED = Disturbance(digits=0.0, missed=0.0, made_up=0.0)
+_UNDISTURBED = Disturbance(silent=0.0, made_up=0.0)
 
 
 def _for_nano() -> StreamSettings:
@@ -59,9 +59,9 @@ class StreamTraining:
     chunk_seconds: int = 24
     overlap_seconds: int = 12
     room: int = 512
-    batch_size: int = 8
-    steps: int = 320
-    learning_rate: float = 1e-3
+    batch_size: int = 4
+    steps: int = 380
+    learning_rate: float = 6e-4
     weight_decay: float = 0.01
     warmup: int = 20
     absent_share: float = 0.1
