@@ -3,6 +3,7 @@ they came."""
 
 from __future__ import annotations
 
+import math
 import random
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from foveate.decode.tree import ROOT, DraftTree, TreeGrower, TreeShape
 from foveate.models.records import Prompt
 
 SEEDS = 6
+WHATEVER = {"least_node": 0.0, "least_layer": 0.0}  # however unlikely guesses are
 VOCABULARY, VISUAL = 23, 22
 PROMPT = [3, 5, VISUAL, VISUAL, VISUAL, VISUAL, 7, 1, *[VISUAL] * 6, 2, 9, 4]
 SPANS = [(2, 6), (8, 14)]
@@ -88,26 +90,35 @@ class Told:
         guessed = head(embeds[None], states[None], [layout], steps=len(path) + 1)
         return head.logits(guessed[-1][0, -1], target.head).log_softmax(dim=-1)
 
-    def tree(self, head: DraftHead, target: Any, request: DraftRequest, width: int) -> DraftTree:
+    def tree(
+        self,
+        head: DraftHead,
+        target: Any,
+        request: DraftRequest,
+        width: int,
+        *,
+        node: float = 0,
+        layer: float = 0,
+    ) -> DraftTree:
         """What it should guess."""
         chain = request.nodes <= request.depth
         nodes = request.nodes
         grower = TreeGrower(
             TreeShape(width=1 if chain else width, depth=min(request.depth, request.nodes), nodes=nodes)
         )
-        while grower.frontier:
+        while grower.frontier and grower.hope >= layer:
             rows = []
-            for node in grower.frontier:
+            for place in grower.frontier:
                 path: list[int] = []
-                while node != ROOT:
-                    path.insert(0, grower.tokens[node])
-                    node = grower.parents[node]
+                while place != ROOT:
+                    path.insert(0, grower.tokens[place])
+                    place = grower.parents[place]
                 spread = torch.full((VOCABULARY,), -torch.inf)
                 columns = head.token_ids if head.token_ids is not None else torch.arange(VOCABULARY)
                 spread[columns] = self.ahead(head, target, request.length, path)
                 rows.append(spread)
             grower.grow(torch.stack(rows))
-        return grower.tree()
+        return grower.tree(math.log(node) if node else -math.inf)
 
 
 KINDS = [(None, "eagle3"), ("vispec:3", "eagle3"), *((one, "eagle2") for one in (*COMPRESSED, *GATED))]
@@ -118,7 +129,7 @@ KINDS = [(None, "eagle3"), ("vispec:3", "eagle3"), *((one, "eagle2") for one in 
 def test_guesses_are_those_of_one_parallel_run(compress: str | None, kind: str) -> None:
     """Three answers at once, decided some tokens at a time; chains, trees, and both in one call."""
     head, target = head_of(compress, kind=kind), target_of()
-    draft = HeadDraft(head, target, shape=TreeShape(width=3, depth=4, nodes=9))
+    draft = HeadDraft(head, target, shape=TreeShape(width=3, depth=4, nodes=9), **WHATEVER)
     told = {key: Told(head, target, seed=key) for key in (1, 2, 3)}
     told[3].prompt = Prompt(token_ids=[3, 1, 4, 1], media=[], spans=[], text="")
     told[3].embeds[: len(PROMPT)] = target.hf_model.get_input_embeddings()(
@@ -150,7 +161,7 @@ def test_however_tokens_are_observed(seed: int) -> None:
     draw = random.Random(seed)
     compress = draw.choice([None, "text", "select", "vispec:3", "pool:4"])
     head, target = head_of(compress, kind=draw.choice(["eagle2", "eagle3"]), seed=seed), target_of(seed)
-    draft = HeadDraft(head, target)
+    draft = HeadDraft(head, target, **WHATEVER)
     told = {key: Told(head, target, seed=10 * seed + key) for key in range(3)}
     seen, lengths = dict.fromkeys(told, 0), dict.fromkeys(told, len(PROMPT) + 1)
     checked = 0
@@ -198,3 +209,25 @@ def test_the_table_of_words_is_the_joint(compress: str | None) -> None:
         assert (words._table is not None) == (largest == 9 * WIDTH * 4)
         for tokens in (ids, torch.tensor(ids)):
             assert torch.allclose(words.inputs(tokens, features, glances), want, atol=1e-5)
+
+
+@pytest.mark.parametrize(("depth", "nodes"), [(4, 4), (4, 12)])
+@torch.no_grad()
+def test_guesses_that_would_not_pay_are_left_out(depth: int, nodes: int) -> None:
+    """Unlikely nodes, and layers below a frontier that is unlikely as a whole; among many an answer is drafted as if it
+    were alone."""
+    head, target = head_of(), target_of()
+    target.head.weight.mul_(2.5)  # sure of some tokens
+    least = {"node": 0.1, "layer": 0.4}
+    draft = HeadDraft(
+        head, target, shape=TreeShape(width=3, depth=4, nodes=9), least_node=0.1, least_layer=0.4
+    )
+    told = {key: Told(head, target, seed=key) for key in range(12)}
+    length = len(PROMPT) + 1
+    draft.observe([one.observation(key, 0, length - 1, ()) for key, one in told.items()])
+    requests = [one.request(key, length, depth=depth, nodes=nodes) for key, one in told.items()]
+    trees = draft.propose(requests)
+    alone = [told[request.key].tree(head, target, request, width=3, **least) for request in requests]
+    whole = [told[request.key].tree(head, target, request, width=3) for request in requests]
+    assert trees == alone
+    assert len({len(tree) for tree in trees}) > 2 and 0 < sum(map(len, trees)) < sum(map(len, whole))

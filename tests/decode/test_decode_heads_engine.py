@@ -30,6 +30,7 @@ ASKED = {
     "greedy": SamplingParameters(max_tokens=COUNT, ignore_end=True),
     "sampled": SamplingParameters(max_tokens=COUNT, ignore_end=True, temperature=0.9, seed=4, n=2),
 }
+WHATEVER = {"least_node": 0.0, "least_layer": 0.0}  # random heads think nothing likely
 HEADS: tuple[tuple[str, str | None], ...] = (
     ("eagle2", None),
     ("eagle3", "pool:4"),
@@ -132,7 +133,7 @@ class Watched(HeadDraft):
     def __init__(
         self, *arguments: Any, knows: dict[tuple[int, ...], list[list[int]]], **keywords: Any
     ) -> None:
-        super().__init__(*arguments, **keywords)
+        super().__init__(*arguments, **WHATEVER, **keywords)
         self.knows = knows
         self.found: list[tuple[Prompt, tuple[int, ...], int, torch.Tensor]] = []
 
@@ -224,7 +225,7 @@ def test_random_heads_change_nothing(nodes: int, family_of: Callable) -> None:
         longest = max(len(prompt.token_ids) for prompt in family.prompts) + COUNT
         small = {"block_size": 4, "kv_blocks": -(-longest // 4) + 4, "prefix_caching": False}
         for fields in ({}, small):
-            engine = family.engine(HeadDraft(head, family.model), nodes=nodes, **fields)
+            engine = family.engine(HeadDraft(head, family.model, **WHATEVER), nodes=nodes, **fields)
             assert answers(engine, family.prompts, "greedy") == family.plain["greedy"]
             assert engine.statistics().draft_tokens > 0
 
@@ -269,13 +270,13 @@ def test_a_head_that_was_fitted_to_an_answer_guesses_it(
     [[answer]] = answers(family.engine(None), [prompt], "greedy")
     assert fit(family, head, prompt, answer.token_ids) > 0.9
     for nodes in (3, 8):
-        engine = family.engine(HeadDraft(head, family.model), nodes=nodes)
+        engine = family.engine(HeadDraft(head, family.model, **WHATEVER), nodes=nodes)
         [[same]] = answers(engine, [prompt], "greedy")
         assert same == answer
         statistics = engine.statistics()
         assert (
             1 + statistics.accepted_tokens / statistics.decode_passes > 3.0
         )  # of 4 at depth 3; the end is cut
-    other = family.engine(HeadDraft(family.head(kind, compress, seed=9), family.model))
+    other = family.engine(HeadDraft(family.head(kind, compress, seed=9), family.model, **WHATEVER))
     answers(other, [prompt], "greedy")
     assert other.statistics().accepted_tokens < 3

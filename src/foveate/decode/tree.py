@@ -6,6 +6,7 @@ draft asks `TreeGrower` which tokens to look at next and hands in their log-prob
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -195,9 +196,19 @@ class TreeGrower:
         layer.sort(key=lambda node: -self._nodes[node].value)  # stable: the first of equals
         self.frontier = sorted(layer[:width]) if depth < self._shape.depth else []
 
-    def tree(self) -> DraftTree:
-        """The best nodes of all layers; of equals the higher ones, which keeps parents before children."""
-        order = sorted(range(len(self._nodes)), key=lambda node: (-self._nodes[node].value, node))
+    @property
+    def hope(self) -> float:
+        """The probability, by the draft, that the answer goes through a node of the frontier."""
+        return sum(1.0 if node == ROOT else math.exp(self._nodes[node].value) for node in self.frontier)
+
+    def tree(self, least: float = -math.inf) -> DraftTree:
+        """The best nodes of all layers; of equals the higher ones, which keeps parents before children.
+
+        Args:
+            least: nodes of a lower value are left out.
+        """
+        order = [node for node, grown in enumerate(self._nodes) if grown.value >= least]
+        order.sort(key=lambda node: -self._nodes[node].value)  # stable
         kept = {ROOT: ROOT}
         for node in sorted(order[: self._shape.nodes]):
             kept[node] = len(kept) - 1

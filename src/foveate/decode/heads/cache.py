@@ -119,3 +119,16 @@ def causal(start: int, count: int, device: torch.device) -> torch.Tensor | None:
         return None
     places = torch.arange(start + count, device=device)
     return places[None] <= places[start:, None]
+
+
+def extended(paths: torch.Tensor, parents: Sequence[int]) -> torch.Tensor:
+    """[n, T + n] booleans, the paths of a tree's new layer: each node sees what its parent saw, [m, T], and itself."""
+    own = torch.eye(len(parents), dtype=torch.bool, device=paths.device)
+    return torch.cat([paths[list(parents)], own], dim=1)
+
+
+def layer_part(cache: RowCache, paths: torch.Tensor) -> Part:
+    """A tree's layer of n nodes, `extended` paths [n, T], behind the cache's rows and T - n earlier nodes."""
+    count, total = paths.shape
+    past = torch.ones(count, cache.rows, dtype=torch.bool, device=paths.device)
+    return Part(cache, cache.rows + total - count, count, torch.cat([past, paths], dim=1))

@@ -8,6 +8,7 @@ the target has for them. Knows no engine.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from foveate.decode.drafts.base import Draft, DraftRequest, Observation
-from foveate.decode.heads.cache import FlatAttention, Part, RowCache, causal
+from foveate.decode.heads.cache import FlatAttention, Part, RowCache, causal, extended, layer_part
 from foveate.decode.heads.layout import layout_of
 from foveate.decode.heads.reading import Reading, joined
 from foveate.decode.heads.words import Words
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from foveate.models.base import VisionLanguageModel
     from foveate.models.records import Prompt
 
-SHAPE = TreeShape(width=4, depth=5, nodes=5)
+SHAPE = TreeShape(width=4, depth=8, nodes=8)
+# Shares of a pass of the target: what trying one node costs, and what guessing another layer does. A guess that is
+# less likely than it costs does not pay. On a CPU, of a target of 6 layers; of larger ones a layer costs less.
+NODE, LAYER = 0.05, 0.2
 PIECE = 256  # rows of an identity that an output head is asked for at a time
 
 
@@ -43,8 +47,18 @@ class HeadDraft(Draft):
     name = "head"
     observes = True
 
-    def __init__(self, head: DraftHead, target: VisionLanguageModel, *, shape: TreeShape = SHAPE) -> None:
+    def __init__(
+        self,
+        head: DraftHead,
+        target: VisionLanguageModel,
+        *,
+        shape: TreeShape = SHAPE,
+        least_node: float = NODE,
+        least_layer: float = LAYER,
+    ) -> None:
         self._head, self._target, self._shape = head, target, shape
+        self._least_layer = least_layer
+        self._least_value = math.log(least_node) if least_node > 0 else -math.inf
         self._words = Words(head, target.hf_model.get_input_embeddings(), target.device)
         self._visual = target.visual_token_ids
         self._project: Project = target.head
@@ -196,14 +210,27 @@ class HeadDraft(Draft):
         """The likeliest token after the likeliest token; answers with shorter chains are cut at the end."""
         depth = max(shape.depth for shape in shapes)
         chosen: list[torch.Tensor] = []
+        values: list[torch.Tensor] = []  # of the path down to each node
         while True:
-            chosen.append(self._named(self._logits(states).argmax(dim=-1)))
-            if len(chosen) == depth:
+            best = self._logits(states).float().log_softmax(dim=-1).max(dim=-1)
+            chosen.append(self._named(best.indices))
+            values.append(best.values + values[-1] if values else best.values)
+            if len(chosen) == depth or math.exp(float(values[-1].max())) < self._least_layer:
                 break
             inputs = self._words.inputs(chosen[-1], states, glances)
             states = self._run(inputs, [Part(cache, cache.rows + len(chosen) - 1, 1) for cache in caches])
-        tokens = torch.stack(chosen, dim=1).tolist()
-        return [DraftTree.chain(own[: shape.depth]) for own, shape in zip(tokens, shapes, strict=True)]
+        tokens, likely = torch.stack(chosen, dim=1).tolist(), torch.stack(values, dim=1).tolist()
+        return [
+            DraftTree.chain(own[: self._kept(value[: shape.depth])])
+            for own, value, shape in zip(tokens, likely, shapes, strict=True)
+        ]
+
+    def _kept(self, values: Sequence[float]) -> int:
+        """How many nodes of a chain stay: as many as if it had grown alone."""
+        for count, value in enumerate(values):
+            if value < self._least_value or (count and math.exp(values[count - 1]) < self._least_layer):
+                return count
+        return len(values)
 
     # -- trees ---------------------------------------------------------------------------------------------
 
@@ -230,17 +257,17 @@ class HeadDraft(Draft):
                 grower, before = growers[index], growers[index].frontier
                 rows = slice(begin, begin + len(before))
                 grower.add(tokens[rows], values[rows])
-                if grower.frontier:
+                if grower.frontier and grower.hope >= self._least_layer:
                     parents = [before.index(grower.parents[node]) for node in grower.frontier]
                     words += [grower.tokens[node] for node in grower.frontier]
                     above += [begin + parent for parent in parents]
-                    paths[index] = _extended(paths[index], parents)
-                    parts.append(_layer_part(caches[index], paths[index]))
+                    paths[index] = extended(paths[index], parents)
+                    parts.append(layer_part(caches[index], paths[index]))
                     owners += [index] * len(parents)
                     still.append(index)
                 begin = rows.stop
             if not still:
-                return [grower.tree() for grower in growers]
+                return [grower.tree(self._least_value) for grower in growers]
             growing = still
             told = None if glances is None else glances[owners]
             inputs = self._words.inputs(words, states[above], told)
@@ -255,19 +282,6 @@ class HeadDraft(Draft):
             pictures = f"by {config.compressor.text}"
         size = sum(parameter.numel() for parameter in self._head.parameters())
         return f"{config.kind} head of {size / 1e6:.1f} M parameters that reads pictures {pictures}"
-
-
-def _extended(paths: torch.Tensor, parents: Sequence[int]) -> torch.Tensor:
-    """[n, T + n] booleans of a new layer: each node sees what its parent saw, [m, T], and itself."""
-    own = torch.eye(len(parents), dtype=torch.bool, device=paths.device)
-    return torch.cat([paths[list(parents)], own], dim=1)
-
-
-def _layer_part(cache: RowCache, paths: torch.Tensor) -> Part:
-    """A layer of n nodes [n, T] behind T - n earlier ones."""
-    count, total = paths.shape
-    past = torch.ones(count, cache.rows, dtype=torch.bool, device=paths.device)
-    return Part(cache, cache.rows + total - count, count, torch.cat([past, paths], dim=1))
 
 
 def _rows_of_output(target: VisionLanguageModel, token_ids: torch.Tensor) -> nn.Module:
