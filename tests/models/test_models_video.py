@@ -149,6 +149,22 @@ def test_seconds_reach_the_words_of_qwen3(pair_of: Callable) -> None:
     assert words.count("<|vision_start|>") == words.count("<|vision_end|>") == 3
 
 
+def test_a_template_of_qwen3_that_marks_no_video(tiny_folder: Callable, tmp_path: Path) -> None:
+    """The steps bring their own marks, whether the template writes some or not."""
+    folder = tmp_path / "unmarked"
+    shutil.copytree(tiny_folder("qwen3_vl"), folder)
+    template = folder / "chat_template.jinja"
+    marked = template.read_text(encoding="utf-8")
+    template.write_text(
+        marked.replace("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>"), encoding="utf-8"
+    )
+    ids = [
+        load(one, device="cpu").prepare(ask("video"), videos=[clip(112, 56, 4, 1)]).token_ids
+        for one in (tiny_folder("qwen3_vl"), folder)
+    ]
+    assert ids[0] == ids[1]
+
+
 def test_frames_of_internvl_are_numbered(pair_of: Callable) -> None:
     model = pair_of("internvl").ours
     prompt = model.prepare(ask("video"), videos=[clip(56, 56, 3, 1)])

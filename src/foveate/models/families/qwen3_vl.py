@@ -46,8 +46,10 @@ class Qwen3VL(Qwen2VL):
 
     @property
     def video_placeholder(self) -> str:
-        # Every step has the frame that the template writes once, so that it goes with the placeholder.
-        return f"{self.vision_start}{self.video_token}{self.vision_end}"
+        # Every step has the marks that the template writes once, so that they go with the placeholder (as in the code
+        # that the checkpoints came with; transformers 5.23's processor leaves them around all steps).
+        marked = f"{self.vision_start}{self.video_token}{self.vision_end}"
+        return marked if marked in (self.chat_template or "") else self.video_token
 
     def placeholder_text(self, grid: VisualGrid) -> str:
         if not grid.is_video:
