@@ -280,8 +280,8 @@ class HeadDraft(Draft):
         if pictures is None:
             assert config.compressor is not None
             pictures = f"by {config.compressor.text}"
-        size = sum(parameter.numel() for parameter in self._head.parameters())
-        return f"{config.kind} head of {size / 1e6:.1f} M parameters that reads pictures {pictures}"
+        size = self._head.parameter_count / 1e6
+        return f"{config.kind} head of {size:.1f} M parameters that reads pictures {pictures}"
 
 
 def _rows_of_output(target: VisionLanguageModel, token_ids: torch.Tensor) -> nn.Module:

@@ -91,7 +91,12 @@ class DraftLayer(nn.Module):
 
 
 class DraftHead(nn.Module):
-    """A head of random weights; see `HeadConfig` for its kinds and the module's docstring for its rows."""
+    """A head of random weights; see `HeadConfig` for its kinds and the module's docstring for its rows.
+
+    Attributes:
+        token_ids: [vocabulary] of a reduced vocabulary, the target's ids, ascending; None for all.
+        parameter_count: of its own; the target's embeddings and output head are not among them.
+    """
 
     token_ids: torch.Tensor | None
 
@@ -119,6 +124,8 @@ class DraftHead(nn.Module):
         self.register_buffer("token_ids", reduced)
         self._turns = torch.empty(0, config.head_dim // 2, dtype=torch.complex64)
         self._initialise()
+        # Counted now: weights that are packed later are no parameters any more.
+        self.parameter_count = sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def _glances(self) -> bool:
