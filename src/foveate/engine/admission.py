@@ -80,7 +80,7 @@ def _admit_images(layout: PromptLayout, capacity: int) -> None:
             raise RequestError(
                 f"Image {index + 1} takes {size} bytes once encoded",
                 why=f"the encoder cache holds {capacity}",
-                fix="Use a smaller image or raise encoder_cache_bytes.",
+                fix="Use a smaller image, fewer frames of a video, or raise encoder_cache_bytes.",
             )
     for first, last in layout.atomic:
         sizes = {
