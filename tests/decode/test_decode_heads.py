@@ -15,7 +15,7 @@ from foveate.decode.heads.compress import Compressor, fixed_choice, windows
 from foveate.decode.heads.config import MODES, CompressorConfig, HeadConfig, default_taps
 from foveate.decode.heads.layout import HeadLayout, VisualRun, layout_of
 from foveate.decode.heads.model import DraftHead, _turn
-from foveate.models.records import Prompt
+from foveate.models.records import PreparedMedia, Prompt, VisualGrid
 
 WIDTH = 16
 COMPRESSED = (None, "text", "pool:4", "prune:4", "importance:4", "convolution:3", "resampler:3", "vispec:3")
@@ -287,3 +287,28 @@ def test_a_reduced_vocabulary_names_the_targets_tokens() -> None:
     project = torch.nn.Linear(WIDTH, 9)
     states = torch.randn(2, WIDTH)
     assert torch.equal(head.logits(states, project), project(states)[:, [1, 4, 6]])
+
+
+def picture_of(rows: int, cols: int, **fields: Any) -> PreparedMedia:
+    grid = VisualGrid(
+        **{"tokens": rows * cols, "rows": rows, "cols": cols, "tiles": ((rows, cols),), **fields},
+        pixel_width=1,
+        pixel_height=1,
+    )
+    return PreparedMedia(tensors={}, grid=grid, width=1, height=1)
+
+
+def test_grids_are_those_of_whole_rasters() -> None:
+    """Not of a picture that lost tokens, has separators, or is cut through by what the head never saw."""
+    prompt = Prompt(
+        token_ids=[*[9] * 6, 1, *[9] * 5, 2, *[9] * 8],
+        media=[picture_of(2, 3), picture_of(2, 3), picture_of(2, 3, tokens=8, extra=2)],
+        spans=[(0, 6), (7, 12), (13, 21)],
+        text="",
+    )
+    found = layout_of(prompt, {9}, length=21)
+    assert [run.grid for run in found.runs] == [(2, 3), None, None]
+    assert found.behind(0).runs == found.runs
+    assert found.behind(1).runs[0] == VisualRun(start=0, stop=5)
+    film = Prompt(token_ids=[9] * 12, media=[picture_of(2, 3, tokens=12, frames=2)], spans=[(0, 12)], text="")
+    assert layout_of(film, {9}, length=12).runs[0].grid == (4, 3)

@@ -231,3 +231,31 @@ def test_guesses_that_would_not_pay_are_left_out(depth: int, nodes: int) -> None
     whole = [told[request.key].tree(head, target, request, width=3) for request in requests]
     assert trees == alone
     assert len({len(tree) for tree in trees}) > 2 and 0 < sum(map(len, trees)) < sum(map(len, whole))
+
+
+@pytest.mark.parametrize("compress", [None, "select", "vispec:3"])
+@torch.no_grad()
+def test_an_answer_that_splits_off_goes_its_own_way(compress: str | None) -> None:
+    """Behind one prompt that is read once; what one is told later the other never sees."""
+    head, target = head_of(compress), target_of()
+    draft = HeadDraft(head, target, **WHATEVER)
+    one, other = Told(head, target, seed=1), Told(head, target, seed=2)
+    length = len(PROMPT)
+    other.embeds[:length], other.states[:length] = one.embeds[:length], one.states[:length]
+    draft.observe([one.observation(1, 0, length, ())])
+    draft.clone(1, 2)
+    rows = draft._readings[1].cache.rows
+    assert (
+        rows
+        == draft._readings[2].cache.rows
+        == len(head.rows(one.embeds, one.states, layout_of(one.prompt, {VISUAL}, length=length)).inputs)
+    )
+    for decided in (1, 3):
+        both = [told.request(key, length + decided, depth=2, nodes=2) for key, told in ((1, one), (2, other))]
+        trees = draft.propose(both)
+        assert trees == [one.tree(head, target, both[0], 1), other.tree(head, target, both[1], 1)]
+        for key, told in ((1, one), (2, other)):
+            draft.observe([told.observation(key, length + decided - 1, length + 2, ())])
+    draft.forget(1)
+    draft.forget(1)
+    assert list(draft._readings) == [2]
