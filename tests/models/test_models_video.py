@@ -297,6 +297,7 @@ def test_other_families_see_the_frames_as_pictures(family: str, pair_of: Callabl
     assert prompt.token_ids == same.token_ids
     assert [item.digest for item in prompt.media] == [item.digest for item in same.media]
     assert [item.video for item in prompt.media] == ["video 1: frames"] * 3 + [""]
+    assert [item.source for item in prompt.media[:2]] == ["frames at 0.00 s", "frames at 0.50 s"]
     assert not any(item.grid.is_video for item in prompt.media)
 
 

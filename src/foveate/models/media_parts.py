@@ -7,7 +7,7 @@ no tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from foveate.media import Image, Video, open_image, read_video
@@ -91,7 +91,13 @@ def frames_as_pictures(
         if isinstance(medium, Video):
             count += 1
             frame_of = Source(kind="image", value=None, video=f"video {count}: {medium.source}")
-            by_part.append([(frame_of, open_image(frame)) for frame in medium.frames])
+            frames = zip(medium.frames, medium.moments.tolist(), strict=True)
+            by_part.append(
+                [
+                    (frame_of, replace(open_image(frame), source=f"{medium.source} at {moment:.2f} s"))
+                    for frame, moment in frames
+                ]
+            )
         else:
             by_part.append([(source, medium)])
     waiting = iter(by_part)

@@ -151,12 +151,13 @@ def prepare_prompt(
     expanded = _expand(model, text, sources, [model.placeholder_text(grid) for grid in grids])
     token_ids = _tokenize(model, expanded)
     visual = sum(grid.tokens for grid in grids)
+    videos_are_in = any(source.kind == "video" or source.video for source in sources)
     if len(token_ids) - (visual if to_be_reduced else 0) > model.context_length:
         raise ContextLengthError(
             f"The prompt has {len(token_ids)} tokens, {visual} of them visual",
             why=f"the context of {model.ref} is {model.context_length} tokens",
             fix="Shorten the conversation, or use fewer or smaller images"
-            + (" and fewer frames of videos." if any(grid.is_video for grid in grids) else "."),
+            + (" and fewer frames of videos (max_frames)." if videos_are_in else "."),
         )
     media = [
         PreparedMedia(
