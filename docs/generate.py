@@ -18,6 +18,7 @@ from sections import (  # noqa: E402
     bench,
     boxes,
     claims,
+    drafts,
     engine,
     judging,
     load,
@@ -39,6 +40,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     **bench.SECTIONS,
     **boxes.SECTIONS,
     **claims.SECTIONS,
+    **drafts.SECTIONS,
     **engine.SECTIONS,
     **judging.SECTIONS,
     **load.SECTIONS,
@@ -68,7 +70,8 @@ def refresh(document: str) -> str:
 
 
 def documents() -> list[Path]:
-    return [ROOT / "README.md", training.NANO / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    assets = [training.NANO / "README.md", drafts.HEAD / "README.md"]
+    return [ROOT / "README.md", *assets, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def main() -> int:

@@ -261,7 +261,7 @@ def test_counts_add_up():
     assert sum([one], Accepted()).shares == one.shares and Accepted().length == 1.0
 
 
-@pytest.mark.parametrize("kind", ["eagle2", "eagle3"])
+@pytest.mark.parametrize(("model", "kind"), [("llava", "eagle2"), ("qwen2_vl", "eagle3")], indirect=["model"])
 def test_what_is_counted_is_what_the_engine_counts(model, kind):
     """A head fitted for a moment on the replies themselves: the walk's passes are the engine's, and most guesses are
     right (near 0 would be a head whose features, positions or embeddings are mis-wired)."""
@@ -282,7 +282,7 @@ def test_what_is_counted_is_what_the_engine_counts(model, kind):
             max_sequences=1, prefix_caching=False, pack_weights=False,
             speculation=SpeculationSettings(adaptive=False, depth=3, nodes=3),
         ),
-        draft=HeadDraft(student.head.eval().requires_grad_(False), model),
+        draft=HeadDraft(student.head.eval().requires_grad_(False), model, least_node=0.0, least_layer=0.0),
     )  # fmt: skip
     for number, (lesson, counted) in enumerate(zip(lessons, counts, strict=True)):
         prompt = Pictures().prompt(number)
@@ -320,6 +320,15 @@ def test_all_of_a_head_is_trained(tiny_llava, compressor, visual):
     # A gate begins undecided, its matrix at 0: what stands before that learns from the second step on.
     assert without <= ({"visual_norm.weight"} if visual == "text" else {"compressor.gate.norm.weight"})
     assert all(p.grad is None for p in tiny_llava.hf_model.parameters())
+
+
+def test_replies_without_a_second_token_are_refused(tiny_llava):
+    config = HeadConfig.for_target(tiny_llava)
+    student = Student(config, DraftTraining(), output_head(tiny_llava), tiny_llava.device)
+    [lesson] = lessons_of(tiny_llava, 1)
+    short = replace(lesson, tokens=lesson.tokens[: lesson.layout.prompt + 1])
+    with pytest.raises(FoveateError, match="nothing to guess"):
+        student.learn([short, short])
 
 
 def test_settings_name_what_is_wrong():

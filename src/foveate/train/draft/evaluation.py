@@ -1,6 +1,7 @@
 """What a finished head gives: tokens a pass of the target, counted by the engine itself on held-out prompts.
 
-Owns the shapes of drafts and temperatures that are tried, and evaluation.json. Counts are of passes, not seconds.
+Owns the shapes of drafts and temperatures that are tried, and evaluation.json. Counts are of passes, not seconds, so no
+guess is left out because it would not pay.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def _count(
         memory_bytes=2**30 if model.device.type == "cpu" else None,
         speculation=speculation,
     )
-    engine = Engine(model, config, draft=HeadDraft(head, model))
+    draft = HeadDraft(head, model, least_node=0.0, least_layer=0.0)
+    engine = Engine(model, config, draft=draft)
     counts: dict[str, Accepted] = {}
     for first in range(0, len(prompts), _AT_ONCE):
         chunk = prompts[first : first + _AT_ONCE]

@@ -48,13 +48,23 @@ class Student:
         self.step = self.tokens = 0
 
     def learn(self, lessons: Sequence[Lesson]) -> dict[str, Any]:
-        """One optimiser step; a row for the log."""
+        """One optimiser step; a row for the log.
+
+        Raises:
+            FoveateError: no reply has a second token, or the gradient is not finite.
+        """
         settings = self.settings
         torch.manual_seed(settings.seed * 1_000_003 + self.step)  # noise of a step, whenever it is made
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate(self.step)
         self.head.train()
         batch = collate(lessons, self.head.config)
+        if not batch.replied.any():
+            raise FoveateError(
+                f"The {len(lessons)} replies of step {self.step} hold nothing to guess",
+                why="each of them is one token long, which comes with its prompt",
+                fix="Give prompts that the model answers at length.",
+            )
         with warnings.catch_warnings(), torch.autocast(batch.embeds.device.type, dtype=torch.bfloat16):
             # RMS norms take bfloat16 rows with float32 weights here, in a kernel that is not fused.
             warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
