@@ -6,6 +6,7 @@ aerial.png     one aerial scene of each place, two of each difficulty
 overlay.png    one picture at three visual budgets, what the language model saw of it and its answers
 pareto.png     right answers of fovea-nano against visual tokens kept, from the bench's result file
 engine.png     tokens a second of the engine and its peers with their spread, and latency, from the result file
+stream-latency.png  time and memory of a stream by its seconds, window and full attention, from the claim's result file
 eval-report.png  the report of a small run of `foveate eval`, as a browser shows it (needs an installed Chromium)
 """
 
@@ -36,6 +37,7 @@ IMAGES = ROOT / "docs" / "images"
 CELL, LINE = 250, 17
 BENCH = ROOT / "results" / "bench" / "fovea-nano" / "summary.json"
 ENGINE = ROOT / "results" / "benchmarks" / "engine.json"
+STREAM = ROOT / "results" / "claims" / "streaming-window.json"
 OURS, THEIRS = "#1f6f8b", "#b9b9b9"
 
 
@@ -165,6 +167,24 @@ def _latency_bars(axes: Any, figures: dict[str, Any]) -> None:
     axes.invert_yaxis()
 
 
+def stream(result: Path = STREAM, target: Path = IMAGES / "stream-latency.png") -> None:
+    """Processor time a second and memory against the seconds watched, every run of the window and of full attention."""
+    from matplotlib.figure import Figure
+
+    rows = json.loads(result.read_text(encoding="utf-8"))["rows"]
+    sheet = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = sheet.subplots(1, 2)
+    for arm, colour, label in (("full", THEIRS, "nothing leaves"), ("window", OURS, "sinks and windows")):
+        for row in (row for row in rows if row["arm"] == arm):
+            log, name = row["log"], label if row["seed"] == rows[0]["seed"] else None
+            left.plot(log["second"], log["processor_ms"], color=colour, label=name, linewidth=1)
+            right.plot(log["second"], [held / 2**20 for held in log["bytes"]], color=colour, linewidth=1)
+    left.set(title="processor milliseconds a second", xlabel="second of the stream", ylim=(0, None))
+    right.set(title="MiB of keys and values", xlabel="second of the stream", ylim=(0, None))
+    left.legend(fontsize=8)
+    sheet.savefig(target, dpi=110, metadata={"Software": None})
+
+
 def eval_report() -> None:
     """The upper part of a report, with the worst answers of its first task unfolded."""
     from playwright.sync_api import sync_playwright
@@ -194,3 +214,5 @@ if __name__ == "__main__":
         pareto()
     if ENGINE.is_file():
         engine()
+    if STREAM.is_file():
+        stream()

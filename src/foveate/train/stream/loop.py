@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,8 @@ class StreamTraining:
         streams, seconds: of the training streams, and how long each is.
         chunk_seconds, overlap_seconds: a chunk begins every `chunk_seconds - overlap_seconds`.
         room: tokens of a chunk.
+        short_steps: the first so many steps see chunks of `short_seconds`, `short_batch` of them in `short_room`
+            tokens: where the instructions stand near, it is learned sooner that they must be read.
         absent_share: chunks that watch a colour which never occurs in the stream.
     """
 
@@ -60,7 +63,11 @@ class StreamTraining:
     overlap_seconds: int = 12
     room: int = 512
     batch_size: int = 4
-    steps: int = 380
+    short_steps: int = 520
+    short_seconds: int = 6
+    short_room: int = 208
+    short_batch: int = 10
+    steps: int = 640
     learning_rate: float = 6e-4
     weight_decay: float = 0.01
     warmup: int = 20
@@ -115,7 +122,10 @@ class StreamTrainer:
         self.frames = FrameStore(
             folder / "frames", reader, seconds=settings.seconds, origin=origin, device=self.model.device
         )
-        self.maker = ChunkMaker(self.model, reader, settings.stream, room=settings.room)
+        self.maker, self.short_maker = (
+            ChunkMaker(self.model, reader, settings.stream, room=room)
+            for room in (settings.room, settings.short_room)
+        )
         language = self.model.language_model
         # Whole causal sequences, no caches: torch's own kernel instead of ours over kept keys.
         language.config._attn_implementation = "sdpa"
@@ -124,7 +134,10 @@ class StreamTrainer:
             parameter.requires_grad_(True)
         self.optimizers = self._optimizers()
         self.step = 0
+        self.history: list[dict[str, Any]] = []
         self._resume()
+        if not self.history or self.history[-1]["settings"] != asdict(settings):
+            self.history.append({"from_step": self.step, "settings": asdict(settings)})
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         """Muon for matrices, AdamW for norms, as in fovea-nano's own recipe."""
@@ -164,11 +177,12 @@ class StreamTrainer:
                 self.trained[name].copy_(value)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.step = state["step"]
+        self.step, self.history = state["step"], state["history"]
 
     def save(self) -> None:
         state = {
             "step": self.step,
+            "history": self.history,
             "seed": self.settings.seed,
             "model": self.model.ref,
             "trained": {name: value.detach() for name, value in self.trained.items()},
@@ -206,29 +220,32 @@ class StreamTrainer:
 
     def export(self) -> Path:
         """model/: an ordinary checkpoint; difference/: what differs from the model that it began with."""
-        recipe = {"steps": self.step, "from": self.model.ref, "settings": asdict(self.settings)}
+        recipe = {"steps": self.step, "from": self.model.ref, "history": self.history}
         stream = self.settings.stream
         write_overlay(self.model, self.trained, stream, recipe, self.folder / "difference")
         return write_model(self.model, stream, recipe, self.folder / "model")
 
     def _batch(self, step: int) -> Batch:
         """The same for a step whenever it is asked for."""
-        settings, chunks = self.settings, []
-        for row in range(settings.batch_size):
+        settings, maker, chunks = self.settings, self.maker, []
+        count, seconds = settings.batch_size, settings.chunk_seconds
+        if step < settings.short_steps:
+            maker, count, seconds = self.short_maker, settings.short_batch, settings.short_seconds
+        for row in range(count):
             rng = random.Random(f"{settings.seed}/{step}/{row}")
             stream = self.frames.open("train", rng.randrange(settings.streams))
             colours = COLOURS if rng.random() < settings.absent_share else stream.scene.palette
             chunks.append(
-                self.maker.make(
+                maker.make(
                     stream,
                     rng.choice(list(colours)),
                     rng.choice(settings.starts),
-                    settings.chunk_seconds,
+                    seconds,
                     rng,
                     Disturbance(),
                 )
             )
-        return self.maker.batch(chunks)
+        return maker.batch(chunks)
 
     def _logits(self, batch: Batch) -> Tensor:
         """[B, T, V]."""
