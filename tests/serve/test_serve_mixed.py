@@ -22,7 +22,7 @@ import httpx
 import pytest
 from mixed_client import CHAT, Known, Mixed, Script, answers_of, client_of, told
 from PIL import Image
-from soak_client import MARGIN, chat
+from soak_client import GIVE_UP, MARGIN, chat
 from soak_figures import memory_of, part, watched, write
 from soak_server import SoakServer, soak_server
 
@@ -143,6 +143,13 @@ def plain_replies(folder: Path, scenes: int) -> tuple[list[Known], list[Script],
     return known, made, len(asked) - len(known)
 
 
+def draft_of(server: SoakServer, known: Sequence[Known]) -> str:
+    """What guesses there, by the trace of a long reply."""
+    body = next(one.body for one in known if one.kind == "greedy, long")
+    reply = httpx.post(f"{server.url}{CHAT}", json={**body, "foveate_trace": True}, timeout=GIVE_UP)
+    return str(reply.raise_for_status().json()["foveate_trace"]["speculation"]["draft"])
+
+
 async def mixed(server: SoakServer, known: Sequence[Known], made: Sequence[Script], seconds: float) -> Any:
     """What the clients saw, and what the process used meanwhile."""
     async with client_of(server.port) as http:
@@ -156,7 +163,7 @@ def run(folder: Path, seconds: float, scenes: int) -> dict[str, Any]:
     """All that must hold after a mix of any length, and its figures."""
     known, made, left_out = plain_replies(folder, scenes)
     with soak_server(folder, *FLAGS, *SPECULATE) as server:
-        before = server.usage()
+        draft, before = draft_of(server, known), server.usage()
         clients, used = asyncio.run(mixed(server, known, made, seconds))
         metrics = server.rest()
         after = server.usage()
@@ -164,6 +171,7 @@ def run(folder: Path, seconds: float, scenes: int) -> dict[str, Any]:
             "seconds": seconds,
             "clients": CLIENTS,
             "flags": " ".join((*FLAGS, *SPECULATE)),
+            "draft": draft,
             "known_requests": len(known),
             "left_out_for_rounding": left_out,
             "outcomes": dict(sorted(clients.counts.items())),
