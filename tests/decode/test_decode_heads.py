@@ -289,13 +289,13 @@ def test_a_reduced_vocabulary_names_the_targets_tokens() -> None:
     assert torch.equal(head.logits(states, project), project(states)[:, [1, 4, 6]])
 
 
-def picture_of(rows: int, cols: int, **fields: Any) -> PreparedMedia:
+def picture_of(rows: int, cols: int, *, digest: str = "", **fields: Any) -> PreparedMedia:
     grid = VisualGrid(
         **{"tokens": rows * cols, "rows": rows, "cols": cols, "tiles": ((rows, cols),), **fields},
         pixel_width=1,
         pixel_height=1,
     )
-    return PreparedMedia(tensors={}, grid=grid, width=1, height=1)
+    return PreparedMedia(tensors={}, grid=grid, width=1, height=1, digest=digest)
 
 
 def test_grids_are_those_of_whole_rasters() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_decode_heads import COMPRESSED, GATED, WIDTH, head_of
+from test_decode_heads import COMPRESSED, GATED, WIDTH, head_of, picture_of, plain_layer
 
 from foveate.decode.drafts.base import DraftRequest, Observation
 from foveate.decode.heads.draft import HeadDraft
@@ -21,7 +21,11 @@ from foveate.decode.tree import ROOT, DraftTree, TreeGrower, TreeShape
 from foveate.models.records import Prompt
 
 SEEDS = 6
-WHATEVER = {"least_node": 0.0, "least_layer": 0.0}  # however unlikely guesses are
+WHATEVER: dict[str, Any] = {
+    "least_node": 0.0,
+    "least_layer": 0.0,
+    "remembered": 0,
+}  # however unlikely guesses are
 VOCABULARY, VISUAL = 23, 22
 PROMPT = [3, 5, VISUAL, VISUAL, VISUAL, VISUAL, 7, 1, *[VISUAL] * 6, 2, 9, 4]
 SPANS = [(2, 6), (8, 14)]
@@ -259,3 +263,73 @@ def test_an_answer_that_splits_off_goes_its_own_way(compress: str | None) -> Non
     draft.forget(1)
     draft.forget(1)
     assert list(draft._readings) == [2]
+
+
+@pytest.mark.parametrize("start", [1, 7, 8, 11, 15, 17])
+@pytest.mark.parametrize(("compress", "kind"), KINDS)
+@torch.no_grad()
+def test_prompts_that_begin_alike_go_on_from_rows_of_earlier_ones(
+    compress: str | None, kind: str, start: int
+) -> None:
+    """What stood in the prefix cache is not observed, and guesses are as if it had been, but for the row of the first
+    token that was: it reads the state before it."""
+    if compress is not None and start == 11:
+        return  # within a picture: its tokens behind are compressed for themselves
+    head, target = head_of(compress, kind=kind), target_of()
+    draft = HeadDraft(head, target, **{**WHATEVER, "remembered": 1 << 20})
+    told, length = Told(head, target, seed=1), len(PROMPT) + 3
+    draft.observe([told.observation(1, 0, length - 1, draft.tap_layers)])
+    draft.propose([told.request(1, length, depth=2, nodes=2)])
+    if start % 2:
+        draft.forget(1)  # ended, or still there: both will do
+    draft.observe([told.observation(2, start, length - 1, draft.tap_layers)])
+    [tree] = draft.propose([told.request(2, length, depth=1, nodes=1)])
+    layout = layout_of(told.prompt, {VISUAL}, length=length)
+    rows = head.rows(told.embeds[:length], told.states, layout)
+    left_out = (rows.places == start) & rows.is_text
+    if compress is None or not compress.startswith("vispec") or not 2 < start < 14:
+        # Else the glance of the first picture is not kept: a reading knows that of its last alone.
+        inputs = rows.inputs[~left_out]
+        assert tree.tokens == (int(head.logits(plain_layer(head, inputs), target.head).argmax()),)
+        assert draft._readings[2].cache.rows == len(inputs)
+    found = draft._readings[2]
+    assert found.tokens == told.tokens[: length - 1] and len(found.ends) == found.cache.rows
+
+
+@torch.no_grad()
+def test_rows_of_other_prompts_and_too_many_of_them_are_not_kept() -> None:
+    head, target = head_of(), target_of()
+    told = Told(head, target, seed=1)
+    length = len(PROMPT) + 1
+    told.prompt.media = [picture_of(1, 4, digest="a"), picture_of(1, 6, digest="b")]
+
+    def rows_for(draft: HeadDraft, *, start: int = 15, token: int | None = None, digest: str = "b") -> int:
+        """Of a prompt that differs in a token or a picture, found in the prefix cache up to `start`."""
+        other = Told(head, target, seed=1)
+        other.prompt.media = [told.prompt.media[0], picture_of(1, 6, digest=digest)]
+        if token is not None:
+            other.prompt.token_ids[1] = other.tokens[1] = token
+        draft.observe([other.observation(9, start, length - 1, ())])
+        rows = draft._readings[9].cache.rows
+        draft._readings.clear()
+        return rows
+
+    def answered(most: int, count: int = 1) -> HeadDraft:
+        draft = HeadDraft(head, target, **{**WHATEVER, "remembered": most})
+        for key in range(count):
+            draft.observe([told.observation(key, 0, length - 1, ())])
+            draft.propose([told.request(key, length, depth=1, nodes=1)])
+            draft.forget(key)
+        return draft
+
+    one = 2 * 64 * 2 * 6 * 4  # bytes of a cache of the least size
+    assert rows_for(answered(1 << 20)) == 14
+    assert rows_for(answered(1 << 20), start=3) == 2
+    assert rows_for(answered(1 << 20), token=6) == 0
+    assert rows_for(answered(1 << 20), digest="c") == 0
+    assert rows_for(answered(1 << 20), digest="c", start=8) == 7
+    assert rows_for(answered(one - 1)) == 0
+    for count in (1, 5):
+        draft = answered(2 * one, count)
+        assert len(draft._remembered._kept) == min(count, 2) and draft._remembered._bytes <= 2 * one
+        assert rows_for(draft) == 14

@@ -33,7 +33,11 @@ ASKED = {
     "greedy": SamplingParameters(max_tokens=COUNT, ignore_end=True),
     "sampled": SamplingParameters(max_tokens=COUNT, ignore_end=True, temperature=0.9, seed=4, n=2),
 }
-WHATEVER = {"least_node": 0.0, "least_layer": 0.0}  # random heads think nothing likely
+WHATEVER: dict[str, Any] = {
+    "least_node": 0.0,
+    "least_layer": 0.0,
+    "remembered": 0,
+}  # random heads think nothing likely
 HEADS: tuple[tuple[str, str | None], ...] = (
     ("eagle2", None),
     ("eagle3", "pool:4"),
@@ -136,7 +140,7 @@ class Watched(HeadDraft):
     def __init__(
         self, *arguments: Any, knows: dict[tuple[int, ...], list[list[int]]], **keywords: Any
     ) -> None:
-        super().__init__(*arguments, **WHATEVER, **keywords)
+        super().__init__(*arguments, **{**WHATEVER, **keywords})
         self.knows = knows
         self.found: list[tuple[Prompt, tuple[int, ...], int, torch.Tensor]] = []
 
@@ -203,20 +207,20 @@ def check_states(family: Family, head: DraftHead, draft: Watched) -> None:
     assert len(draft.found) >= 10
 
 
+@pytest.mark.parametrize("remembered", [0, 1 << 20])
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl", "gemma3"])
-def test_from_the_prefix_cache_a_head_reads_what_is_computed(name: str, family_of: Callable) -> None:
-    """The same prompts again and again: the head knows less and less of them, and the answers are the same."""
+def test_prompts_from_the_prefix_cache(name: str, remembered: int, family_of: Callable) -> None:
+    """The same prompts again and again: a head sees less and less of them, or has their rows from before; the answers
+    are the same."""
     family = family_of(name)
-    draft = Watched(
-        family.head("eagle2", "pool:4"),
-        family.model,
-        knows={tuple(prompt.token_ids): [] for prompt in family.prompts},
-    )
+    knows: dict[tuple[int, ...], list[list[int]]] = {tuple(prompt.token_ids): [] for prompt in family.prompts}
+    draft = Watched(family.head("eagle2", "pool:4"), family.model, knows=knows, remembered=remembered)
     engine = family.engine(draft, block_size=2)
     for _ in range(3):
         assert answers(engine, family.prompts, "greedy") == family.plain["greedy"]
     firsts = {first for _, _, first, _ in draft.found}
     assert (firsts != {0}) == (engine.prefixes.hit_tokens > 0)
+    assert bool(draft._remembered._kept) == (remembered > 0)
 
 
 @pytest.mark.parametrize("nodes", [3, 9])

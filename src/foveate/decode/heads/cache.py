@@ -35,14 +35,20 @@ class RowCache:
             self._keys = F.pad(self._keys, (0, 0, 0, more))
             self._values = F.pad(self._values, (0, 0, 0, more))
 
-    def copy(self) -> RowCache:
-        """Of the rows that count."""
+    @property
+    def bytes(self) -> int:
+        """What it takes, spare room included."""
+        return 2 * self._keys.numel() * self._keys.element_size()
+
+    def copy(self, rows: int | None = None) -> RowCache:
+        """Of the rows that count, or the first `rows` of them."""
+        count = self.rows if rows is None else rows
         _, groups, _, head_dim = self._keys.shape
         copied = RowCache(groups, head_dim, dtype=self._keys.dtype, device=self._keys.device)
-        copied.reserve(self.rows)
-        copied.rows = self.rows
-        copied._keys[:, :, : self.rows] = self._keys[:, :, : self.rows]
-        copied._values[:, :, : self.rows] = self._values[:, :, : self.rows]
+        copied.reserve(count)
+        copied.rows = count
+        copied._keys[:, :, :count] = self._keys[:, :, :count]
+        copied._values[:, :, :count] = self._values[:, :, :count]
         return copied
 
     def attend(

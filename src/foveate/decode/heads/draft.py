@@ -19,6 +19,7 @@ from foveate.decode.drafts.base import Draft, DraftRequest, Observation
 from foveate.decode.heads.cache import FlatAttention, Part, RowCache, causal, extended, layer_part
 from foveate.decode.heads.layout import layout_of
 from foveate.decode.heads.reading import Reading, joined
+from foveate.decode.heads.remembered import Remembered
 from foveate.decode.heads.words import Words
 from foveate.decode.tree import DraftTree, TreeGrower, TreeShape
 
@@ -31,6 +32,8 @@ SHAPE = TreeShape(width=4, depth=8, nodes=8)
 # Shares of a pass of the target: what trying one node costs, and what guessing another layer does. A guess that is
 # less likely than it costs does not pay. On a CPU, of a target of 6 layers; of larger ones a layer costs less.
 NODE, LAYER = 0.05, 0.2
+REMEMBERED = 1 << 26  # bytes
+UNKNOWN = -1  # a token of an answer that was found in the prefix cache
 PIECE = 256  # rows of an identity that an output head is asked for at a time
 
 
@@ -55,6 +58,7 @@ class HeadDraft(Draft):
         shape: TreeShape = SHAPE,
         least_node: float = NODE,
         least_layer: float = LAYER,
+        remembered: int = REMEMBERED,
     ) -> None:
         self._head, self._target, self._shape = head, target, shape
         self._least_layer = least_layer
@@ -67,6 +71,7 @@ class HeadDraft(Draft):
             self._token_ids = head.token_ids
             self._project = _rows_of_output(target, head.token_ids)
         self._readings: dict[int, Reading] = {}
+        self._remembered = Remembered(remembered)
         self.tap_layers = head.config.taps
         self.depth, self.nodes = shape.depth, max(shape.nodes, shape.depth)
 
@@ -81,9 +86,13 @@ class HeadDraft(Draft):
                 reading.add(one, self._features(one))
 
     def _begin(self, prompt: Prompt, start: int) -> Reading:
+        found = self._remembered.begin(prompt, start, self._readings.values())
+        if found is not None:
+            return found
         config, target = self._head.config, self._target
         cache = RowCache(config.key_value_heads, config.head_dim, dtype=target.dtype, device=target.device)
-        return Reading(prompt=prompt, cache=cache, first=start, seen=start)
+        tokens = [*prompt.token_ids[:start], *[UNKNOWN] * (start - len(prompt.token_ids))]
+        return Reading(prompt=prompt, cache=cache, first=start, seen=start, tokens=tokens)
 
     def _features(self, one: Observation) -> torch.Tensor:
         if not self.tap_layers:
@@ -98,7 +107,9 @@ class HeadDraft(Draft):
             self._readings[target] = reading.copy()
 
     def forget(self, key: int) -> None:
-        self._readings.pop(key, None)
+        reading = self._readings.pop(key, None)
+        if reading is not None:
+            self._remembered.keep(key, reading)
 
     # -- guesses -------------------------------------------------------------------------------------------
 
@@ -155,7 +166,7 @@ class HeadDraft(Draft):
             )
             last = -1
             for (request, reading), count in zip(later, counts, strict=True):
-                reading.settle(request.length, count)
+                reading.settle(request.length, range(reading.read, request.length))
                 last += count
                 states[request.key] = rows[last]
         return torch.stack([states[request.key] for request in requests])
@@ -165,17 +176,16 @@ class HeadDraft(Draft):
         length = reading.lookup_from + len(words)
         embeds = joined([*reading.embeds, self._words.embeds(words)] if words else reading.embeds)
         whole = layout_of(reading.prompt, self._visual, length=length)
-        rows = self._head.rows(embeds, joined(reading.features), whole.behind(reading.first))
-        count = len(rows.inputs)
+        layout = whole.behind(reading.first)
+        rows = self._head.rows(embeds, joined(reading.features), layout, reading.glance)
+        ends = (rows.ends + reading.first).tolist()
+        start, count, states = reading.cache.rows, len(ends), rows.inputs
+        if count:
+            mask = causal(start, count, embeds.device)
+            states = self._run(rows.inputs, [Part(reading.cache, start, count, mask)])
         if rows.glances is not None:
-            nothing = torch.zeros_like(embeds[0])
-            reading.glance = rows.glances[-1] if count else nothing
-        reading.settle(length, 0)
-        if not count:
-            return rows.inputs
-        part = Part(reading.cache, 0, count, causal(0, count, embeds.device))
-        states = self._run(rows.inputs, [part])
-        reading.cache.rows = count
+            reading.glance = rows.glances[-1] if count else torch.zeros_like(embeds[0])
+        reading.settle(length, ends)
         return states
 
     def _run(

@@ -48,6 +48,7 @@ class HeadRows:
         embeds: [R, D] embeddings of the rows' tokens; of pictures zeros.
         glances: [R, D] what ViSpec's adaptor tells each row of the picture before it; None for other heads.
         places: [R] the token each row stands for; -1 where it stands for several.
+        ends: [R] the last token that a row was made of; never falls.
         is_text: [R].
     """
 
@@ -55,6 +56,7 @@ class HeadRows:
     embeds: torch.Tensor
     glances: torch.Tensor | None
     places: torch.Tensor
+    ends: torch.Tensor
     is_text: torch.Tensor
 
 
@@ -198,12 +200,19 @@ class DraftHead(nn.Module):
 
     # -- what a sequence looks like ----------------------------------------------------------------------
 
-    def rows(self, embeds: torch.Tensor, features: torch.Tensor, layout: HeadLayout) -> HeadRows:
+    def rows(
+        self,
+        embeds: torch.Tensor,
+        features: torch.Tensor,
+        layout: HeadLayout,
+        glance: torch.Tensor | None = None,
+    ) -> HeadRows:
         """The rows of one sequence of T tokens; the first token has one only if it is part of a picture.
 
         Args:
             embeds: [at least T, D] what entered the target: embeddings, or features of pictures.
             features: [at least T - 1, feature_size] the target's; the last token's is not read.
+            glance: [D] what the adaptor said of a picture before the first token; zeros where there was none.
         """
         length = layout.length
         narrowed = self.narrow(features[: length - 1])
@@ -214,7 +223,7 @@ class DraftHead(nn.Module):
         pictures = [self._picture(run, embeds, narrowed, is_text, layout) for run in layout.runs]
         text_at = text_at[text_at > 0].to(embeds.device)
         words = embeds[text_at]
-        glances = self._glances_of(text_at, layout, [glance for _, _, glance in pictures], words)
+        glances = self._glances_of(text_at, layout, [glance, *(told for _, _, told in pictures)], words)
         joined = self.join(words, narrowed[text_at - 1], glances)
         # In order: a picture stands where its first token stood.
         order, parts = [text_at.double()], [joined]
@@ -228,11 +237,17 @@ class DraftHead(nn.Module):
             return torch.cat([text, text.new_zeros(rest, *text.shape[1:])])[rank]
 
         places = torch.cat([text_at, *(places.to(embeds.device) for _, places, _ in pictures)])[rank]
+        last = [
+            torch.full_like(places, run.stop - 1)
+            for run, (_, places, _) in zip(layout.runs, pictures, strict=True)
+        ]
+        ends = torch.cat([text_at, *(one.to(embeds.device) for one in last)])[rank]
         return HeadRows(
             inputs=torch.cat(parts)[rank],
             embeds=ordered(words),
             glances=None if glances is None else ordered(glances),
             places=places,
+            ends=torch.where(places >= 0, places, ends),
             is_text=ordered(torch.ones_like(text_at, dtype=torch.bool)),
         )
 
@@ -263,10 +278,11 @@ class DraftHead(nn.Module):
         glances: Sequence[torch.Tensor | None],
         like: torch.Tensor,
     ) -> torch.Tensor | None:
-        """[rows, D]: of the last picture before each text row; zeros before the first."""
+        """[rows, D]: of the last picture before each text row, `glances[i + 1]` being of picture i."""
         if not self._glances:
             return None
-        table = torch.stack([like.new_zeros(like.shape[-1]), *(one for one in glances if one is not None)])
+        nothing = like.new_zeros(like.shape[-1])
+        table = torch.stack([nothing if one is None else one for one in glances])
         starts = torch.tensor([run.start for run in layout.runs], device=text_at.device, dtype=torch.long)
         return table[(text_at[:, None] > starts).sum(dim=1)]
 

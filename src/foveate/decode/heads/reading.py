@@ -30,6 +30,8 @@ class Reading:
         embeds: of observed tokens of the prompt, until the first rows were read.
         features: of observed tokens from max(first, read - 1) on.
         glance: what ViSpec's adaptor says of the last picture.
+        tokens: from the prompt's first to the last observed; what stood in the prefix cache is the prompt's.
+        ends: of every row in the cache, the last token that it was made of.
     """
 
     prompt: Prompt
@@ -40,6 +42,8 @@ class Reading:
     embeds: list[torch.Tensor] = field(default_factory=list)
     features: list[torch.Tensor] = field(default_factory=list)
     glance: torch.Tensor | None = None
+    tokens: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
 
     def goes_on_at(self, start: int) -> bool:
         """Whether an observation that begins at `start` can be joined to this one: behind it, or in place of a part
@@ -55,15 +59,18 @@ class Reading:
         if not self.read and inside > 0:
             self.embeds.append(observed.embeds[:inside])
         self.features.append(features)
+        self.tokens += observed.tokens
         self.seen = observed.start + len(observed.tokens)
 
     def _cut(self, start: int) -> None:
         """Forgets what was observed from `start` on, and the rows made of it."""
         if start == self.seen:
             return
+        del self.tokens[start:]
         begin = max(self.first, self.read - 1)
         if self.read > start + 1:  # row `start` reads the state before it, and stays
             self.cache.rows -= self.read - (start + 1)
+            del self.ends[self.cache.rows :]
             self.read = start + 1
         kept = torch.cat(self.features)[: max(0, start - begin)] if self.features else None
         self.features = [] if kept is None or not len(kept) else [kept]
@@ -74,13 +81,14 @@ class Reading:
         """The first token whose embedding is looked up: those before were observed, or have rows already."""
         return self.read or max(self.first, min(self.seen, len(self.prompt.token_ids)))
 
-    def settle(self, read: int, rows: int) -> None:
-        """All rows of tokens before `read` were read, `rows` of them now."""
+    def settle(self, read: int, ends: Sequence[int]) -> None:
+        """All rows of tokens before `read` were read, those that end with `ends` now."""
         rest = joined(self.features)[read - 1 - max(self.first, self.read - 1) :]
         self.features = [rest] if len(rest) else []
         self.embeds.clear()
         self.read = read
-        self.cache.rows += rows
+        self.cache.rows += len(ends)
+        self.ends += ends
 
     def copy(self) -> Reading:
         """For an answer that splits off."""
@@ -93,6 +101,8 @@ class Reading:
             embeds=list(self.embeds),
             features=list(self.features),
             glance=self.glance,
+            tokens=list(self.tokens),
+            ends=list(self.ends),
         )
 
 
