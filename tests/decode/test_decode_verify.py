@@ -8,8 +8,8 @@ import math
 
 import pytest
 import torch
-from enumeration import LENGTH, VOCABULARY, Language, distance, joint, outcomes, plain
 
+from foveate.claims.enumeration import LENGTH, VOCABULARY, Language, distance, joint, outcomes, plain
 from foveate.decode.tree import ROOT, DraftTree
 from foveate.decode.verify import (
     RandomChance,

@@ -32,6 +32,7 @@ CLAIMS: dict[str, Entry] = {
     "llmc-protocol": Entry(target="llmc_protocol:CompressionProtocol", system="LLMC+"),
     "llmc-redundancy": Entry(target="llmc_redundancy:Redundancy", system="LLMC+"),
     "reduction-speed": Entry(target="reduction_speed:ReductionSpeed", system="FasterVLM"),
+    "specvlm": Entry(target="specvlm:DraftedReplies", system="SpecVLM"),
     "streaming-window": Entry(target="streaming_window:StreamingWindow", system="StreamingVLM"),
     "video-methods": Entry(target="video_methods:VideoMethods", system="LLMC+"),
     "vpbench-markers": Entry(target="vpbench_markers:MarkersReorder", system="VPBench"),

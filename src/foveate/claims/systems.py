@@ -65,6 +65,7 @@ SYSTEMS: tuple[System, ...] = (
         "SpecVLM",
         "drafts tokens with a small model trained online",
         "decode",
+        file="decode/heads/draft.py",
         title="SpecVLM: Fast Speculative Decoding in Vision-Language Models",
         arxiv="2509.11815",
     ),
