@@ -16,6 +16,8 @@ from test_engine_reduction import expected
 
 from foveate.decode.drafts.model import ModelDraft
 from foveate.decode.settings import SpeculationSettings
+from foveate.decode.streaming import StreamError
+from foveate.decode.streaming.turns import Turns
 from foveate.engine import Engine, EngineConfig, RequestError, SamplingParameters, VisualBudget
 from foveate.errors import ReductionError
 from foveate.media import Video, video_of
@@ -182,3 +184,10 @@ def test_a_budget_below_a_token_a_frame_is_refused_where_frames_are_made_smaller
         engine_of(family_of("qwen2_vl")).add_request(
             prompt, GREEDY, visual=VisualBudget(budget=3, reducer="downsample")
         )
+
+
+def test_the_words_of_a_stream_may_not_spell_the_place_of_a_video(family_of: Callable) -> None:
+    turns = Turns(family_of("qwen2_vl").model, None)
+    assert turns.turn("what moves")
+    with pytest.raises(StreamError, match="spells the place"):
+        turns.turn("what <|video_pad|> moves")

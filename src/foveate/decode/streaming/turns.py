@@ -71,7 +71,8 @@ class Turns:
         for grid, piece in zip(grids, pieces[1:], strict=False):
             joined += model.placeholder_text(grid) + piece
         ids = self._ids(joined)
-        if len(pieces) - 1 != len(grids) or ids.count(model.image_token_id) != wanted:
+        visual = int(model.visual_mask(ids).sum())
+        if len(pieces) - 1 != len(grids) or visual != wanted:
             raise StreamError(
                 "The text of a turn spells the place of a picture",
                 why=f"{model.ref} reads {model.template_placeholder} or {model.image_token} so",
