@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from foveate.decode.drafts.base import DraftError
 from foveate.decode.heads.compress import Compressor, fixed_choice, windows
 from foveate.decode.heads.config import MODES, CompressorConfig, HeadConfig, default_taps
+from foveate.decode.heads.layer import turned
 from foveate.decode.heads.layout import HeadLayout, VisualRun, layout_of
-from foveate.decode.heads.model import DraftHead, _turn
+from foveate.decode.heads.model import DraftHead
 from foveate.models.records import PreparedMedia, Prompt, VisualGrid
 
 WIDTH = 16
@@ -65,11 +66,11 @@ def plain_layer(head: DraftHead, inputs: torch.Tensor) -> torch.Tensor:
     mixed = layer.queries_keys_values(layer.attention_norm(inputs)).unflatten(-1, (-1, config.head_dim))
     angles = head.turns(len(inputs), inputs.device)[: len(inputs)]
     heads, groups = config.attention_heads, config.key_value_heads
-    turned = _turn(mixed[None, :, : heads + groups].transpose(1, 2), angles[None, None])[0]
+    placed = turned(mixed[None, :, : heads + groups].transpose(1, 2), angles[None, None])[0]
     rows = []
     for one in range(heads):
         group = one // (heads // groups)
-        scores = turned[one, -1] @ turned[heads + group].T / config.head_dim**0.5
+        scores = placed[one, -1] @ placed[heads + group].T / config.head_dim**0.5
         rows.append(scores.softmax(dim=-1) @ mixed[:, heads + groups + group])
     x = inputs[-1] + layer.out(torch.cat(rows))
     gate, up = layer.gate_up(layer.feed_forward_norm(x)).chunk(2)
@@ -312,3 +313,17 @@ def test_grids_are_those_of_whole_rasters() -> None:
     assert found.behind(1).runs[0] == VisualRun(start=0, stop=5)
     film = Prompt(token_ids=[9] * 12, media=[picture_of(2, 3, tokens=12, frames=2)], spans=[(0, 12)], text="")
     assert layout_of(film, {9}, length=12).runs[0].grid == (4, 3)
+
+
+@pytest.mark.parametrize("compress", [None, *COMPRESSED[2:], *GATED])
+def test_a_head_that_has_drafted_can_still_be_trained(compress: str | None) -> None:
+    """What decoding remembers between calls is of use to training: nothing of it was made for inference alone."""
+    fixed_choice.cache_clear()
+    windows.cache_clear()
+    head = head_of(compress)
+    embeds, features = given_states(head, LAYOUT.length)
+    with torch.inference_mode():
+        head(embeds[None].clone(), features[None].clone(), [LAYOUT])
+    [states] = head(embeds[None], features[None], [LAYOUT])
+    states.square().sum().backward()
+    assert head.fuse.weight.grad is not None and head.fuse.weight.grad.any()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,20 @@ WEIGHTED = ("prune", "pool", "convolution")
 Grid = tuple[int, int] | None
 
 
-@functools.lru_cache(maxsize=256)
+def _kept_for_training(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Remembers indices. They are made outside inference mode whoever asks first: decoding must not leave tensors that
+    training cannot use."""
+
+    @functools.lru_cache(maxsize=256)
+    @functools.wraps(make)
+    def made(*arguments: object) -> torch.Tensor:
+        with torch.inference_mode(False):
+            return make(*arguments)
+
+    return made
+
+
+@_kept_for_training
 def windows(count: int, grid: Grid, ratio: int) -> torch.Tensor:
     """[m, ratio] indices of the tokens of each window; at an edge that cuts a window its last tokens stand again.
 
@@ -36,7 +50,7 @@ def windows(count: int, grid: Grid, ratio: int) -> torch.Tensor:
     return places.reshape(-1, ratio)
 
 
-@functools.lru_cache(maxsize=256)
+@_kept_for_training
 def fixed_choice(count: int, kept: int) -> torch.Tensor:
     """[kept] ascending indices below `count`, drawn once and for all: a draft must guess alike for equal pictures."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(count))

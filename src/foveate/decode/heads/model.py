@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,20 +22,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from foveate.decode.heads.compress import Compressor
 from foveate.decode.heads.config import HeadConfig
+from foveate.decode.heads.layer import DraftLayer
 from foveate.decode.heads.layout import HeadLayout, VisualRun
 from foveate.decode.heads.unrolled import Unrolled
 
 Project = Callable[
     [torch.Tensor], torch.Tensor
 ]  # states [..., D] to logits [..., V]: `VisionLanguageModel.head`
-
-
-class Attend(Protocol):
-    """Attention of new rows to these and earlier ones, wherever their keys and values lie."""
-
-    def __call__(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """[B, H, n, d] and twice [B, G, n, d] of the new rows, turned to their places; [B, H, n, d]."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,38 +50,6 @@ class HeadRows:
     places: torch.Tensor
     ends: torch.Tensor
     is_text: torch.Tensor
-
-
-class DraftLayer(nn.Module):
-    """One decoder layer: RMS norm, grouped-query attention, SwiGLU."""
-
-    def __init__(self, config: HeadConfig) -> None:
-        super().__init__()
-        self.heads, self.groups, self.head_dim = (
-            config.attention_heads,
-            config.key_value_heads,
-            config.head_dim,
-        )
-        width, inner = config.hidden_size, config.intermediate_size
-        self.attention_norm = nn.RMSNorm(width, eps=config.rms_norm_eps)
-        self.queries_keys_values = nn.Linear(
-            width, (self.heads + 2 * self.groups) * self.head_dim, bias=False
-        )
-        self.out = nn.Linear(self.heads * self.head_dim, width, bias=False)
-        self.feed_forward_norm = nn.RMSNorm(width, eps=config.rms_norm_eps)
-        self.gate_up = nn.Linear(width, 2 * inner, bias=False)
-        self.down = nn.Linear(inner, width, bias=False)
-
-    def forward(self, x: torch.Tensor, turns: torch.Tensor, attend: Attend) -> torch.Tensor:
-        """[B, n, D] to [B, n, D]; turns [B or 1, 1, n, d / 2] complex: see `DraftHead.turns`."""
-        mixed = self.queries_keys_values(self.attention_norm(x))
-        mixed = mixed.unflatten(-1, (self.heads + 2 * self.groups, self.head_dim)).transpose(1, 2)
-        turned = _turn(mixed[:, : self.heads + self.groups], turns)
-        queries, keys = turned[:, : self.heads], turned[:, self.heads :]
-        seen = attend(queries, keys, mixed[:, self.heads + self.groups :])
-        x = x + self.out(seen.transpose(1, 2).flatten(2))
-        gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, dim=-1)
-        return x + self.down(F.silu(gate) * up)
 
 
 class DraftHead(nn.Module):
@@ -188,9 +148,10 @@ class DraftHead(nn.Module):
         if self._turns.shape[0] < stop or self._turns.device != device:
             size = self.config.head_dim // 2
             length = max(256, 2 ** (stop - 1).bit_length())
-            pace = self.config.rope_theta ** -(torch.arange(size, device=device).double() / size)
-            angles = torch.arange(length, device=device)[:, None] * pace
-            self._turns = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+            with torch.inference_mode(False):  # decoding must not leave a tensor that training cannot use
+                pace = self.config.rope_theta ** -(torch.arange(size, device=device).double() / size)
+                angles = torch.arange(length, device=device)[:, None] * pace
+                self._turns = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
         return self._turns
 
     def logits(self, states: torch.Tensor, project: Project) -> torch.Tensor:
@@ -335,9 +296,3 @@ def _at_their_tokens(states: torch.Tensor, places: torch.Tensor, length: int) ->
     spread = states.new_zeros(states.shape[0], length + 1, states.shape[2])
     at = places.where(places >= 0, length)[..., None].expand_as(states)
     return spread.scatter(1, at, states)[:, :length]
-
-
-def _turn(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """[B, H, n, d] turned; in float32, as complex numbers."""
-    paired = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(paired * turns).flatten(-2).to(x.dtype)
