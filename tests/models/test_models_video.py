@@ -256,10 +256,10 @@ def test_settings_for_videos_are_read_where_they_are_written(tiny_folder: Callab
         ("video_preprocessor_config.json", written),
         ("processor_config.json", {"video_processor": written}),
         ("video_preprocessor_config.json", {**written, "min_pixels": 28 * 28, "max_pixels": 28 * 28 * 4}),
-        ("video_preprocessor_config.json", {**written, "max_video_tokens": 20}),
+        ("video_preprocessor_config.json", {**written, "max_video_tokens": 20, "cap_pixels_per_frame": True}),
         (
             "video_preprocessor_config.json",
-            {**written, "max_video_tokens": 20, "cap_pixels_per_frame": False},
+            {**written, "max_video_tokens": 20},
         ),
     ):
         folder = tmp_path / str(len(grids))

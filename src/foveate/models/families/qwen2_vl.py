@@ -88,10 +88,12 @@ class Qwen2VL(VideoModel):
         return self._grid(rows, cols, self.step_times(times))
 
     def _fitted_frames(self, width: int, height: int, frames: int) -> tuple[int, int]:
-        """Rows and columns of each frame: one budget for a frame, and an even share of that of the whole video."""
+        """Rows and columns of each frame: one budget for a frame and, where the checkpoint asks for it, an even share
+        of that of the whole video.
+        """
         settings = self.frame_settings
         least, most = settings["size"]["shortest_edge"], settings["size"]["longest_edge"]
-        if settings.get("cap_pixels_per_frame", True):
+        if settings.get("cap_pixels_per_frame"):
             whole = int(settings.get("max_video_tokens", VIDEO_TOKENS) * self.side**2 * 0.9)
             most = max(min(most, whole * self.frames_in_patch // frames), int(least * 1.05))
         return self._fitted(width, height, least=least, most=most)

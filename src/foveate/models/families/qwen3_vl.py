@@ -70,11 +70,11 @@ class Qwen3VL(Qwen2VL):
         return [Run(rows=grid.rows, cols=grid.cols)] * grid.frames
 
     def _fitted_frames(self, width: int, height: int, frames: int) -> tuple[int, int]:
-        """One budget of pixels for all frames together; each at most its share, and what the checkpoint allows."""
+        """One budget of pixels for all frames together; where the checkpoint asks for it, a cap on each."""
         settings, side, size = self.frame_settings, self.side, self.frames_in_patch
         least, most = settings["size"]["shortest_edge"], settings["size"]["longest_edge"]
         frames = max(frames, size)  # a lone frame is its own next
-        if settings.get("cap_pixels_per_frame", True):
+        if settings.get("cap_pixels_per_frame"):
             cap = settings.get("max_video_tokens", FRAME_TOKENS) * side**2
             most = max(min(cap, most // frames), int(least * 1.05)) * frames
         if min(width, height) < side:
