@@ -16,12 +16,26 @@ import torch
 import transformers
 from PIL import Image
 
+from foveate.media import Video, video_of
+
 
 def moving(width: int, height: int, count: int, seed: int) -> np.ndarray:
     """[count, height, width, 3] uint8: coarse blocks, other ones in every frame and for every seed."""
     blocks = np.random.default_rng(seed).integers(0, 256, size=(count, 5, 5, 3), dtype=np.uint8)
     rows, cols = np.arange(height) * 5 // height, np.arange(width) * 5 // width
     return blocks[:, rows][:, :, cols]
+
+
+def ask(*kinds: str, text: str = "what moves") -> list[dict[str, Any]]:
+    """One user message with these media, text between them."""
+    parts: list[dict[str, Any]] = []
+    for index, kind in enumerate(kinds):
+        parts += [{"type": kind}, {"type": "text", "text": f"({index})"}]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
+
+
+def clip(width: int, height: int, count: int, seed: int, rate: float = 2.0) -> Video:
+    return video_of(moving(width, height, count, seed), np.arange(count) / rate)
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

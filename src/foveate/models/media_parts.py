@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from foveate.errors import PromptError
 from foveate.media import Image, Video, open_image, read_video
 from foveate.models.records import VisualGrid
 from foveate.models.video import VideoModel
@@ -43,10 +44,19 @@ def open_source(source: Source) -> Image | Video:
     Raises:
         MediaError: it cannot be opened.
         MissingExtraError: a video, and PyAV is not installed.
+        PromptError: frames are asked for of a `Video`, whose frames are chosen already.
     """
     if source.kind == "image":
         return open_image(source.value)
-    return source.value if isinstance(source.value, Video) else read_video(source.value, **source.sampling)
+    if not isinstance(source.value, Video):
+        return read_video(source.value, **source.sampling)
+    if source.sampling:
+        raise PromptError(
+            f"The part of {source.value.source} asks for {', '.join(source.sampling)}",
+            why="it is a Video, whose frames are chosen already",
+            fix="Leave that out, or give the file.",
+        )
+    return source.value
 
 
 def grid_of(model: VisionLanguageModel, medium: Image | Video, images_in_prompt: int) -> VisualGrid:
