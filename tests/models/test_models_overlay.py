@@ -6,11 +6,11 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from foveate.errors import ModelError
 from foveate.models import load
-from foveate.models.checkpoint_files import EMBEDDED, PACKAGED, resolve
+from foveate.models.checkpoint_files import EMBEDDED, resolve
 from foveate.models.overlay import CARD, WEIGHTS, write
 
 NAME = "model.language_model.layers.2.mlp.up_proj.weight"
@@ -50,12 +50,3 @@ def test_another_base_and_other_tensors_are_refused(changed):
     (folder / WEIGHTS).write_bytes(b"cut")
     with pytest.raises(ModelError, match="corrupt"):
         load(folder)
-
-
-@pytest.mark.parametrize("name", PACKAGED)
-def test_what_the_package_brings_opens_by_its_name(name):
-    model = load(name)
-    assert model.ref == name and model.folder.name == name
-    weights = load_file(model.folder / WEIGHTS)
-    parameters = dict(model.hf_model.named_parameters())
-    assert all(torch.equal(parameters[key], value.to(model.dtype)) for key, value in weights.items())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from foveate.errors import FoveateError
+from foveate.media import open_live
 from foveate.world import render
 from foveate.world.moving import (
     ENTERS,
@@ -107,3 +110,16 @@ def test_what_is_not_there_is_refused(make, said):
     with pytest.raises(FoveateError) as caught:
         make()
     assert said in str(caught.value)
+
+
+def test_the_example_is_what_its_script_makes(tmp_path):
+    examples = Path(__file__).parents[2] / "examples"
+    spec = importlib.util.spec_from_file_location("make_events", examples / "make_events.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    made.main(tmp_path / "events.mp4", seconds=6)
+    with open_live(tmp_path / "events.mp4") as one, open_live(examples / "events.mp4") as other:
+        for mine, kept in zip(one.frames(), other.frames(), strict=False):
+            assert mine.seconds == kept.seconds
+            assert np.abs(mine.pixels().astype(int) - kept.pixels().astype(int)).mean() < 8
+    assert kept.seconds >= 5
