@@ -12,7 +12,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,8 @@ from soak_client import GIVE_UP
 
 Answers = tuple[tuple[str, str], ...]  # text and reason to end, of each of the n
 CHAT = "/v1/chat/completions"
+Doing = Callable[[random.Random], Coroutine[Any, Any, None]]
+_AT_EBB = 2  # clients that ask at any time
 LONG_ANSWER = {"ignore_eos": True, "max_tokens": 200, "stream": True}
 
 
@@ -92,7 +94,6 @@ class Mixed:
         counts: by what was done and how it ended.
         wrong: what was asked, what came and what was right; must stay empty.
         surprises: replies that nobody may get; must stay empty.
-        guessed: tokens that were guessed for requests that let it, and right.
     """
 
     http: httpx.AsyncClient
@@ -101,22 +102,30 @@ class Mixed:
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[tuple[Any, Any, Any]] = field(default_factory=list)
     surprises: list[str] = field(default_factory=list)
-    guessed: int = 0
-    _until: float = 0.0
+    _began: float = 0.0
+    _first: Iterator[Known] = field(default_factory=lambda: iter(()))  # each is asked once, then any
 
-    async def run(self, seconds: float, *, askers: int, leavers: int, watchers: int, rude: int) -> None:
-        """All clients until the time is over, and every reply that is still to come."""
-        self._until = time.monotonic() + seconds
+    async def run(
+        self, seconds: float, *, tide: float, askers: int, leavers: int, watchers: int, rude: int
+    ) -> None:
+        """All clients until the time is over, and every reply that is still to come.
+
+        Args:
+            tide: seconds in the first half of which all clients ask, and in the second two of them.
+        """
+        self._began, self._first = time.monotonic(), iter(self.known)
         doings = [self._ask] * askers + [self._leave] * leavers
         doings += [self._watch] * watchers + [self._watch_rudely] * rude
         await asyncio.gather(
-            *(self._client(doing, random.Random(number)) for number, doing in enumerate(doings))
+            *(self._client(doing, number, seconds, tide) for number, doing in enumerate(doings))
         )
 
-    async def _client(
-        self, doing: Callable[[random.Random], Coroutine[Any, Any, None]], rng: random.Random
-    ) -> None:
-        while time.monotonic() < self._until:
+    async def _client(self, doing: Doing, number: int, seconds: float, tide: float) -> None:
+        rng = random.Random(number)
+        while (now := time.monotonic() - self._began) < seconds:
+            if number >= _AT_EBB and now % tide > tide / 2:
+                await asyncio.sleep(0.1)
+                continue
             try:
                 await doing(rng)
             except (httpx.HTTPError, OSError) as error:  # the server must not hang up on anybody
@@ -127,19 +136,19 @@ class Mixed:
 
     async def _ask(self, rng: random.Random) -> None:
         """A request whose reply is known, whole or streamed, with guesses or without."""
-        one, stream, speculate = rng.choice(self.known), rng.random() < 0.5, rng.choice([None, True, False])
+        one = next(self._first, None) or rng.choice(self.known)
+        stream, speculate = rng.random() < 0.5, rng.choice([None, True, False])
         body = {**one.body, "stream": stream, "speculate": speculate}
-        reply = await self.http.post(CHAT, json=body)
-        if await self._busy(reply, rng) or not self._good(reply, one.kind):
+        while await self._busy(reply := await self.http.post(CHAT, json=body), rng):
+            pass
+        if not self._good(reply, one.kind):
             return
         got = streamed_answers(reply.content) if stream else answers_of(reply.json())
         if got != one.answers:
             self.wrong.append((body | {"messages": one.kind}, got, one.answers))
         if not stream:
             details = reply.json()["usage"]["completion_tokens_details"]
-            tokens = details["accepted_prediction_tokens"], details["rejected_prediction_tokens"]
-            self.guessed += tokens[0]
-            if speculate is False and any(tokens):
+            if speculate is False and any(details.values()):
                 self.surprises.append(f"guessed where it was declined: {details}")
         self.counts[f"{one.kind}, {'streamed' if stream else 'whole'}"] += 1
         self.counts["plain" if speculate is False else "may speculate"] += 1
@@ -179,10 +188,10 @@ class Mixed:
             if reply is None:
                 break
             self._compare("a comment", told(reply), script.reports[number])
-            if rng.random() < 0.4:
+            if number == 0 or rng.random() < 0.4:
                 await self._left(rng, f"{path}/questions", script.question, [0.01, 0.1, 0.5])
                 self.counts["questions left"] += 1
-            if rng.random() < 0.6:
+            if number == 0 or rng.random() < 0.6:
                 answer = await self._until_taken(f"{path}/questions", script.question, rng)
                 if answer is None:
                     break
