@@ -1,6 +1,6 @@
-"""Comments on long moving scenes, early and late: fovea-nano-stream through real sessions, and what fails beside it.
+"""Comments on long moving scenes, early and late: a model trained on streams in sessions, and what fails beside it.
 
-Run: python benchmarks/stream_comments.py            # writes results/stream/comments.json
+Run: python benchmarks/stream_comments.py runs/stream/model    # writes results/stream/comments.json
 
 All arms see the same frames of test streams, in step, so that each frame goes through the tower once. Sessions are
 `StreamingSession` as a user opens it; "frame by frame" is fovea-nano with all tokens of every fourth frame, asked how
@@ -35,7 +35,7 @@ EXACT, CHANGED, COUNTED, MEMORY = "exact", "changed", "counted", "memory"
 
 
 class SeenOnce:
-    """The tower's answer to the newest frame, for all who ask; fovea-nano-stream has fovea-nano's own tower."""
+    """The tower's answer to the newest frame, for all who ask: training leaves the tower as it was."""
 
     def __init__(self, models: Sequence[VisionLanguageModel]) -> None:
         self._encode, self._digest = models[0].encode, ""
@@ -127,7 +127,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="fovea-nano-stream")
+    parser.add_argument(
+        "model", type=Path, help="folder that `foveate train stream` exported from fovea-nano"
+    )
     parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--seconds", type=int, default=300)
     parser.add_argument("--span", type=int, default=60, help="seconds that are early, and that are late")
@@ -142,9 +144,10 @@ def main() -> None:
         for line in summary(rows, asked.seconds, asked.span):
             print(index, line, flush=True)
     document = {
-        "command": f"python benchmarks/stream_comments.py --streams {asked.streams} --seconds {asked.seconds}",
+        "command": "python benchmarks/stream_comments.py runs/stream/model "
+        f"--streams {asked.streams} --seconds {asked.seconds} --span {asked.span}",
         "machine": machine.describe(),
-        "model": model.ref,
+        "recipe": json.loads((asked.model / "recipe.json").read_text(encoding="utf-8")),
         "streams": asked.streams,
         "seconds": asked.seconds,
         "span": asked.span,

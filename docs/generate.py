@@ -27,6 +27,7 @@ from sections import (  # noqa: E402
     reduction,
     safety,
     serve,
+    streams,
     tasks,
     training,
 )
@@ -49,6 +50,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     **reduction.SECTIONS,
     **safety.SECTIONS,
     **serve.SECTIONS,
+    **streams.SECTIONS,
     **tasks.SECTIONS,
     **training.SECTIONS,
     "limits": limits_table,

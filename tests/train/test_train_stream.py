@@ -27,6 +27,10 @@ TINY = StreamTraining(
     overlap_seconds=4,
     room=224,
     batch_size=1,
+    short_steps=2,
+    short_seconds=4,
+    short_room=180,
+    short_batch=2,
     steps=4,
     warmup=2,
     validation_streams=1,
@@ -153,6 +157,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(trained, tmp_path):
     again.run()
     for name, value in trained.trained.items():
         assert torch.equal(value, again.trained[name]), name
+    assert trained._batch(1).token_ids.shape == (2, 180) and trained._batch(2).token_ids.shape == (1, 224)
     rows = [json.loads(line) for line in (trained.folder / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
     assert set(rows[-1]["validation"]) <= {SILENT, SAME, CHANGED, "memory", "asked"}

@@ -37,7 +37,7 @@ _UNDISTURBED = Disturbance(silent=0.0, made_up=0.0)
 def _for_nano() -> StreamSettings:
     """A chunk of 24 seconds fits fovea-nano's context of 1,024 with 9 tokens a frame; it has 144."""
     return StreamSettings(
-        vision_seconds=8, text_tokens=64, sink_tokens=16, visual_budget="9", reducer="average_pool"
+        vision_seconds=6, text_tokens=64, sink_tokens=16, visual_budget="9", reducer="average_pool"
     )
 
 
@@ -49,7 +49,7 @@ class StreamTraining:
         stream: what the trained model is to be used with: its window of text bounds the earlier comments in front of
             a chunk, its budget the tokens of a frame.
         streams, seconds: of the training streams, and how long each is.
-        chunk_seconds, overlap_seconds: a chunk begins every `chunk_seconds - overlap_seconds`.
+        chunk_seconds, overlap_seconds: a chunk begins every `chunk_seconds - overlap_seconds`; short ones anywhere.
         room: tokens of a chunk.
         short_steps: the first so many steps see chunks of `short_seconds`, `short_batch` of them in `short_room`
             tokens: where the instructions stand near, it is learned sooner that they must be read.
@@ -57,17 +57,17 @@ class StreamTraining:
     """
 
     stream: StreamSettings = field(default_factory=_for_nano)
-    streams: int = 40
+    streams: int = 100
     seconds: int = 60
     chunk_seconds: int = 24
     overlap_seconds: int = 12
     room: int = 512
     batch_size: int = 4
-    short_steps: int = 520
+    short_steps: int = 600
     short_seconds: int = 6
     short_room: int = 208
     short_batch: int = 10
-    steps: int = 640
+    steps: int = 820
     learning_rate: float = 6e-4
     weight_decay: float = 0.01
     warmup: int = 20
@@ -228,9 +228,10 @@ class StreamTrainer:
     def _batch(self, step: int) -> Batch:
         """The same for a step whenever it is asked for."""
         settings, maker, chunks = self.settings, self.maker, []
-        count, seconds = settings.batch_size, settings.chunk_seconds
+        count, seconds, starts = settings.batch_size, settings.chunk_seconds, settings.starts
         if step < settings.short_steps:
             maker, count, seconds = self.short_maker, settings.short_batch, settings.short_seconds
+            starts = range(settings.seconds - seconds + 1)
         for row in range(count):
             rng = random.Random(f"{settings.seed}/{step}/{row}")
             stream = self.frames.open("train", rng.randrange(settings.streams))
@@ -239,7 +240,7 @@ class StreamTrainer:
                 maker.make(
                     stream,
                     rng.choice(list(colours)),
-                    rng.choice(settings.starts),
+                    rng.choice(starts),
                     seconds,
                     rng,
                     Disturbance(),
