@@ -25,7 +25,9 @@ def stream(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps in all.")] = None,
     streams: Annotated[int | None, typer.Option("--streams", min=1, help="Streams to learn from.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Chunks per step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", min=0.0)] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", min=0.0, help="Peak of Muon's and AdamW's.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of chunks and their order.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 = one per core.")] = 0,
