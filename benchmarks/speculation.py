@@ -124,8 +124,8 @@ def compare(model: VisionLanguageModel, draft: str, batch: int, repetitions: int
         **{
             arm: {
                 "median": statistics.median(each),
-                "low": min(each),
-                "high": max(each),
+                "minimum": min(each),
+                "maximum": max(each),
                 "accepted_length": statistics.mean(lengths[arm]),
             }
             for arm, each in ratios.items()
@@ -152,7 +152,7 @@ def main() -> None:
     for batch in chosen.batch or BATCHES:
         row = rows[str(batch)] = compare(model, chosen.draft, batch, chosen.repetitions)
         shown = [
-            f"{row[arm]['median']:.2f} ({row[arm]['low']:.2f} to {row[arm]['high']:.2f})"
+            f"{row[arm]['median']:.2f} ({row[arm]['minimum']:.2f} to {row[arm]['maximum']:.2f})"
             for arm in ("fixed", "adaptive")
         ]
         print(

@@ -94,7 +94,7 @@ def test_a_broken_configuration_names_no_family(tmp_path: Path, content: str) ->
 
 
 def test_the_embedded_model_is_told_with_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inventory, "embedded_folder", lambda: tmp_path)
+    monkeypatch.setattr(inventory, "embedded_folder", lambda *_: tmp_path)
     assert inventory.embedded_model() is None
     (tmp_path / "config.json").write_text('{"model_type": "llava"}')
     assert inventory.embedded_model() is None  # a configuration alone is no model

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from foveate.errors import FoveateError, MediaError, ModelError, nearest
 
 EMBEDDED_MODEL = "fovea-nano"
+PACKAGED_MODELS = (EMBEDDED_MODEL, "fovea-nano-stream")
 STANDARD_INPUT = "-"
 VIDEO_SUFFIXES = frozenset(
     f".{name}"
@@ -105,7 +106,7 @@ def sort_arguments(
 
 
 def _two_questions(first: str, second: str) -> FoveateError:
-    hint = nearest(first, [EMBEDDED_MODEL])
+    hint = nearest(first, PACKAGED_MODELS)
     fix = (
         hint
         if hint.startswith("Did")
@@ -129,15 +130,15 @@ def looks_like_image(word: str) -> bool:
 
 
 def looks_like_model(word: str, *, named: bool = False) -> bool:
-    """True for the embedded model's name, a folder, a path such as ./model, and (not `named`) a hub name."""
-    if word == EMBEDDED_MODEL or _is_folder(word) or _is_path(word):
+    """True for a name of the package's own models, a folder, a path such as ./model, and (not `named`) a hub name."""
+    if word in PACKAGED_MODELS or _is_folder(word) or _is_path(word):
         return True
     return not named and HUB_NAME.fullmatch(word) is not None
 
 
 def is_local_model(ref: str | None) -> bool:
     """True when nothing has to be fetched for this model: embedded, or a folder of this machine."""
-    return ref is None or ref == EMBEDDED_MODEL or _is_folder(ref)
+    return ref is None or ref in PACKAGED_MODELS or _is_folder(ref)
 
 
 def resolve_image(source: str) -> str:

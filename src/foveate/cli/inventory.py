@@ -57,20 +57,22 @@ def model_type_in(folder: Path) -> str:
     return value if isinstance(value, str) else ""
 
 
-def embedded_folder() -> Path:
-    """Where the package keeps fovea-nano."""
-    return Path(foveate.__file__).parent / "assets" / EMBEDDED_MODEL
+def embedded_folder(name: str = EMBEDDED_MODEL) -> Path:
+    """Where the package keeps a model of its own."""
+    return Path(foveate.__file__).parent / "assets" / name
 
 
-def embedded_model() -> KnownModel | None:
-    """fovea-nano, or None where this installation lacks its weights."""
-    folder = embedded_folder()
+def embedded_model(name: str = EMBEDDED_MODEL) -> KnownModel | None:
+    """A model of the package, or None where this installation lacks its weights; what lies over fovea-nano has that
+    one's configuration."""
+    folder = embedded_folder(name)
     weights = folder / WEIGHTS
-    if not (weights.is_file() and (folder / CONFIG).is_file()):
+    configured = folder if (folder / CONFIG).is_file() else embedded_folder()
+    if not (weights.is_file() and (configured / CONFIG).is_file()):
         return None
-    model_type = model_type_in(folder)
+    model_type = model_type_in(configured)
     return KnownModel(
-        ref=EMBEDDED_MODEL,
+        ref=name,
         family=family_of(model_type),
         model_type=model_type,
         origin="embedded",

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from foveate.cli.arguments import PACKAGED_MODELS
 from foveate.cli.failures import as_dict
 from foveate.cli.inventory import cache_folder, cached_models, embedded_folder, embedded_model
 from foveate.cli.terminal import count, mebibytes, note, table
@@ -42,9 +43,9 @@ def _families(as_json: bool) -> None:
 
 
 def _models(as_json: bool) -> None:
-    embedded = embedded_model()
+    embedded = [model for name in PACKAGED_MODELS if (model := embedded_model(name))]
     cached = cached_models()
-    known = [*([embedded] if embedded else []), *(model for model in cached if model.family)]
+    known = [*embedded, *(model for model in cached if model.family)]
     others = [model for model in cached if not model.family]
     if as_json:
         document = {
@@ -60,7 +61,7 @@ def _models(as_json: bool) -> None:
     ]
     if rows:
         print(table(("model", "family", "from", "size", "digest"), rows))
-    if embedded is None:
+    if not embedded:
         note(f"fovea-nano is not in this installation: no weights in {embedded_folder()}")
     if others:
         types = ", ".join(sorted({model.model_type for model in others}))

@@ -17,6 +17,7 @@ from foveate.errors import ModelError
 from foveate.models.registry import find_family
 
 EMBEDDED = "fovea-nano"
+PACKAGED = (EMBEDDED, "fovea-nano-stream")  # opened by their names; the second lies over the first
 OVERLAY = "overlay.json"  # in a folder that holds the difference to another model, see `models.overlay`
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
@@ -28,15 +29,16 @@ CONVERT = (
 
 def resolve(ref: str | Path | None, revision: str | None = None) -> tuple[Path, str]:
     """The local folder of a reference and the name to show; downloads a hub id to the cache first."""
-    if ref is None or str(ref) == EMBEDDED:
-        folder = Path(foveate.__file__).parent / "assets" / EMBEDDED
+    if ref is None or str(ref) in PACKAGED:
+        name = EMBEDDED if ref is None else str(ref)
+        folder = Path(foveate.__file__).parent / "assets" / name
         if not folder.is_dir():
             raise ModelError(
-                f"The embedded model {EMBEDDED} is not installed",
-                why="the package has no folder foveate/assets/fovea-nano",
+                f"The embedded model {name} is not installed",
+                why=f"the package has no folder foveate/assets/{name}",
                 fix="Reinstall foveate, or name another model: a local folder or organisation/name.",
             )
-        return folder, EMBEDDED
+        return folder, name
     path = Path(ref).expanduser()
     if path.is_dir():
         return path, str(ref)
