@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveate.decode.adaptive import RETRY, Acceptance, StepCost, best_depth, chosen_depth, expected_tokens
+from foveate.decode.adaptive import Acceptance, StepCost, best_depth, expected_tokens
 from foveate.decode.drafts.base import DraftError, DraftRequest
 from foveate.decode.drafts.model import ModelDraft
 from foveate.decode.drafts.ngram import NgramDraft
@@ -176,22 +176,23 @@ def test_the_best_depth_is_the_best_of_all() -> None:
     for token in (0.01, 0.05, 0.2):
         for others in (0, 3, 31):
             for share in (0.2, 0.5, 0.8):
-                cost, acceptance = fitted(1.0, token), confident(share)
-                rates = [
-                    (others + expected_tokens(acceptance.share, depth)) / (1.0 + token * (others + 1 + depth))
-                    for depth in range(9)
-                ]
-                depth = best_depth(acceptance, cost, most=8, nodes_per_depth=1, others=others)
-                assert abs(rates[depth] - max(rates)) < 1e-6
-    full = best_depth(confident(0.5), fitted(0.1, 0.1), most=8, nodes_per_depth=1, others=63)
-    assert full == 0
-
-
-def test_after_a_while_without_drafts_one_is_tried() -> None:
-    cost, bad = fitted(0.1, 0.9), confident(0.05)
-    depths = [chosen_depth(bad, cost, most=8, nodes_per_depth=1, others=0) for _ in range(3 * RETRY)]
-    assert [place for place, depth in enumerate(depths) if depth] == [RETRY - 1, 2 * RETRY - 1, 3 * RETRY - 1]
-    assert chosen_depth(bad, cost, most=0, nodes_per_depth=1, others=0) == 0
+                for answers in (1, 5):
+                    cost, acceptance = fitted(1.0, token), confident(share)
+                    expected = [expected_tokens(acceptance.share, depth) for depth in range(9)]
+                    rates = [
+                        (others + answers * expected[depth])
+                        / (1.0 + token * (others + answers * (1 + depth)))
+                        for depth in range(9)
+                    ]
+                    depth = best_depth(
+                        acceptance, cost, most=8, nodes_per_depth=1, answers=answers, others=others
+                    )
+                    assert abs(rates[depth] - max(rates)) < 1e-6
+    for answers, others in ((1, 63), (64, 0)):
+        full = best_depth(
+            confident(0.5), fitted(0.1, 0.1), most=8, nodes_per_depth=1, answers=answers, others=others
+        )
+        assert full == 0
 
 
 def test_the_cost_of_drafting_counts() -> None:
@@ -199,7 +200,16 @@ def test_the_cost_of_drafting_counts() -> None:
     deep = best_depth(confident(0.6), cost, most=8, nodes_per_depth=1, others=0)
     cost.note_draft(4, 4 * 0.4)
     cost.note_draft(0, 1.0)
-    assert best_depth(confident(0.6), cost, most=8, nodes_per_depth=1, others=0) < deep
+    assert cost.layer == pytest.approx(0.4)
+    alone, together = (
+        best_depth(confident(0.6), cost, most=8, nodes_per_depth=1, answers=answers, others=16 - answers)
+        for answers in (1, 16)
+    )
+    assert alone == 0 < together < deep, "answers share the calls of a layer"
+
+
+def test_an_answer_may_begin_with_what_others_showed() -> None:
+    assert Acceptance().share == pytest.approx(0.7) and Acceptance(0.2).share == pytest.approx(0.2)
 
 
 def target(vocabulary: dict[str, int]) -> Any:

@@ -8,14 +8,14 @@ no engine and no clock. The answer does not depend on any of this: what is draft
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 MEMORY = 0.95  # weight of the past in every estimate, per step
 HOPE, TRUST = (
     0.7,
     2.0,
 )  # share of right guesses assumed at first, and how many guesses' worth of weight it has
-RETRY = 24  # steps without a draft after which one is tried again
+RETRY = 24  # steps from one to the next in which answers without a draft try one again, all at once
 LEAST_VARIANCE = 0.1  # of the steps' tokens; after a step of another size it lasts for some 40 more
 OUTLIER = 3.0  # a step this many times as long as expected was held up by something else
 
@@ -25,11 +25,11 @@ class StepCost:
     """Seconds of a decoding step by its tokens: a line through the steps seen, the latest counting most.
 
     Attributes:
-        draft: seconds of drafting one node.
+        layer: seconds of drafting one place deeper, for however many answers: they share the calls.
         latest: tokens of the latest step.
     """
 
-    draft: float = 0.0
+    layer: float = 0.0
     latest: int = 0
     _weight: float = 0.0
     _n: float = 0.0
@@ -48,12 +48,11 @@ class StepCost:
         self._nn = MEMORY * self._nn + tokens * tokens
         self._nt = MEMORY * self._nt + tokens * seconds
 
-    def note_draft(self, nodes: int, seconds: float) -> None:
-        """Drafting that many nodes, of all answers together."""
-        if nodes:
-            self.draft = (
-                MEMORY * self.draft + (1 - MEMORY) * seconds / nodes if self.draft else seconds / nodes
-            )
+    def note_draft(self, layers: int, seconds: float) -> None:
+        """Drafting that deep, for all answers together."""
+        if layers:
+            spent = seconds / layers
+            self.layer = MEMORY * self.layer + (1 - MEMORY) * spent if self.layer else spent
 
     @property
     def _spread(self) -> float:
@@ -84,13 +83,16 @@ class StepCost:
 class Acceptance:
     """One answer's guesses.
 
-    Attributes:
-        idle: steps since the last draft.
+    Args:
+        hope: share of right guesses to begin with.
     """
 
-    idle: int = 0
-    _right: float = field(default=HOPE * TRUST)
-    _wrong: float = field(default=(1 - HOPE) * TRUST)
+    hope: InitVar[float] = HOPE
+    _right: float = field(init=False)
+    _wrong: float = field(init=False)
+
+    def __post_init__(self, hope: float) -> None:
+        self._right, self._wrong = hope * TRUST, (1 - hope) * TRUST
 
     @property
     def share(self) -> float:
@@ -99,7 +101,6 @@ class Acceptance:
 
     def note(self, depth: int, accepted: int) -> None:
         """A draft of this depth, of which so many places were right."""
-        self.idle = 0
         self._right = MEMORY * self._right + accepted
         self._wrong = MEMORY * self._wrong + (accepted < depth)
 
@@ -110,35 +111,28 @@ def expected_tokens(share: float, depth: int) -> float:
 
 
 def best_depth(
-    acceptance: Acceptance, cost: StepCost, *, most: int, nodes_per_depth: float, others: int
+    acceptance: Acceptance,
+    cost: StepCost,
+    *,
+    most: int,
+    nodes_per_depth: float,
+    answers: int = 1,
+    others: int = 0,
 ) -> int:
     """The depth, 0 to `most`, that promises most tokens a second.
 
     Args:
         nodes_per_depth: nodes a tree has for each layer; 1 for a chain.
-        others: answers that share the step.
+        answers: those that may draft in the step; they are taken to be like this one, and pay once for each layer.
+        others: answers that share the step and do not.
     """
     if most < 1:
         return 0
     if not cost.is_known:  # a draft and no draft in turn tell
-        return 0 if cost.latest > 1 + others else most
-    step = cost(1.0 + others)
-    extra = nodes_per_depth * (cost.token + cost.draft)
+        return 0 if cost.latest > answers + others else most
+    step, deeper = cost(float(answers + others)), answers * nodes_per_depth * cost.token + cost.layer
     rates = [
-        (others + expected_tokens(acceptance.share, depth)) / (step + depth * extra)
+        (others + answers * expected_tokens(acceptance.share, depth)) / (step + depth * deeper)
         for depth in range(most + 1)
     ]
     return max(range(most + 1), key=lambda depth: (rates[depth], -depth))
-
-
-def chosen_depth(
-    acceptance: Acceptance, cost: StepCost, *, most: int, nodes_per_depth: float, others: int
-) -> int:
-    """`best_depth`, but after a while without a draft one is tried again: answers change."""
-    depth = best_depth(acceptance, cost, most=most, nodes_per_depth=nodes_per_depth, others=others)
-    if depth == 0 and most >= 1:
-        acceptance.idle += 1
-        if acceptance.idle >= RETRY:
-            acceptance.idle = 0
-            return min(2, most)
-    return depth

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from foveate.decode.adaptive import Acceptance, StepCost, chosen_depth
+from foveate.decode.adaptive import MEMORY, RETRY, Acceptance, StepCost, best_depth
 from foveate.decode.drafts.base import Draft, DraftRequest, Observation
 from foveate.decode.settings import SpeculationSettings
 from foveate.decode.tree import DraftTree
@@ -76,7 +76,10 @@ class Speculation:
         self._nodes = min(max(settings.nodes or draft.nodes, self._depth), rows - 1)
         self._adaptive = settings.adaptive
         self._cost = StepCost()
+        self._nodes_per_depth = self._nodes / self._depth  # of late: a draft may stop early
         self._acceptance: dict[int, Acceptance] = {}
+        self._usual = Acceptance()  # of all answers: what a new one begins with
+        self._steps = 0  # that decoded
         self._accepted: dict[int, list[int]] = {}  # by answer, the nodes accepted in this step
         self._seen: set[int] = set()  # answers the draft knows of
         self._given: list[tuple[RequestStatistics, int]] = []  # who got how many tokens in this step
@@ -100,12 +103,12 @@ class Speculation:
         decoding = [work for work in plan.works if work.phase is Phase.DECODE]
         if not decoding or room < 1 or self.failure is not None:
             return plan
+        self._steps += 1
         began = self._clock()
         wanted = [work for work in decoding if _is_wanted(work.sequence)]
-        requests = self._requests(wanted, room, batch=len(decoding))
+        requests = self._requests(wanted, room, others=len(decoding) - len(wanted))
         trees = self._propose([request for _, request in requests])
-        drafted = sum(len(tree) for tree in trees)
-        self._cost.note_draft(drafted, self._clock() - began)
+        self._note_drafts([request for _, request in requests], trees, self._clock() - began)
         extended: dict[int, Work] = {}
         for (work, request), tree in zip(requests, trees, strict=True):
             tree = tree.first(min(request.nodes, room), request.depth)
@@ -117,13 +120,13 @@ class Speculation:
             return plan
         return replace(plan, works=tuple(extended.get(work.sequence.key, work) for work in plan.works))
 
-    def _requests(self, works: Sequence[Work], room: int, *, batch: int) -> list[tuple[Work, DraftRequest]]:
-        """What is asked of the draft for these answers, of `batch` that decode in the step."""
+    def _requests(self, works: Sequence[Work], room: int, *, others: int) -> list[tuple[Work, DraftRequest]]:
+        """What is asked of the draft for these answers; `others` decode in the step and want none."""
         share = max(1, room // max(1, len(works)))
         requests = []
         for work in works:
             answer = work.sequence
-            depth = self._depth_for(answer, share, batch - 1)
+            depth = self._depth_for(answer, share, len(works), others)
             if depth < 1:
                 continue
             self._seen.add(answer.key)
@@ -142,20 +145,32 @@ class Speculation:
             )
         return requests
 
-    def _depth_for(self, answer: Answer, share: int, others: int) -> int:
+    def _depth_for(self, answer: Answer, share: int, answers: int, others: int) -> int:
         most = min(self._depth, share, self._left(answer) - 1)  # the last token is the target's own
         if not self._adaptive:
             return most
-        depth = chosen_depth(
-            self._acceptance.setdefault(answer.key, Acceptance()),
+        depth = best_depth(
+            self._acceptance.setdefault(answer.key, Acceptance(self._usual.share)),
             self._cost,
             most=most,
-            nodes_per_depth=self._nodes / self._depth,
+            nodes_per_depth=self._nodes_per_depth,
+            answers=answers,
             others=others,
         )
-        if depth < 1 <= most and self._cost.is_known:
-            self._unpaid.add(answer.key)
+        if depth < 1 <= most:
+            if self._steps % RETRY == 0:  # answers change; all at once, for they share the draft's calls
+                return min(2, most)
+            if self._cost.is_known:
+                self._unpaid.add(answer.key)
         return depth
+
+    def _note_drafts(
+        self, requests: Sequence[DraftRequest], trees: Sequence[DraftTree], seconds: float
+    ) -> None:
+        self._cost.note_draft(max((tree.depth for tree in trees), default=0), seconds)
+        asked, drafted = sum(request.depth for request in requests), sum(len(tree) for tree in trees)
+        if drafted:
+            self._nodes_per_depth = MEMORY * self._nodes_per_depth + (1 - MEMORY) * drafted / asked
 
     def _propose(self, requests: Sequence[DraftRequest]) -> list[DraftTree]:
         if not requests:
@@ -189,7 +204,8 @@ class Speculation:
             one.accepted_tokens += len(accepted)
         if draft is not None:
             self._accepted[key] = list(accepted)
-            self._acceptance.setdefault(key, Acceptance()).note(draft.depth, len(accepted))
+            for guesses in (self._acceptance.setdefault(key, Acceptance()), self._usual):
+                guesses.note(draft.depth, len(accepted))
 
     def finish_step(self, plan: StepPlan, drafting: float, seconds: float, result: StepResult) -> None:
         """The step is over, `seconds` of forward and sampling after those of drafting: the draft is shown what was
