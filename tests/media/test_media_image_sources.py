@@ -116,7 +116,7 @@ def test_missing_file_names_the_likely_one(png: bytes, tmp_path: Path) -> None:
         (b"<?xml version='1.0'?><svg xmlns='x'/>", "SVG drawing"),
         (b"\n<!DOCTYPE html><html>404", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "no known image format"),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "WAV sound"),
     ],
 )
 def test_what_is_not_an_image_is_named(content: bytes, words: str, tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from foveate.cli.arguments import PACKAGED_MODELS
 from foveate.errors import ModelError
 from foveate.models import load
-from foveate.models.checkpoint_files import EMBEDDED, resolve
+from foveate.models.checkpoint_files import EMBEDDED, PACKAGED, resolve
 from foveate.models.overlay import CARD, WEIGHTS, write
 
 NAME = "model.language_model.layers.2.mlp.up_proj.weight"
@@ -50,3 +51,12 @@ def test_another_base_and_other_tensors_are_refused(changed):
     (folder / WEIGHTS).write_bytes(b"cut")
     with pytest.raises(ModelError, match="corrupt"):
         load(folder)
+
+
+def test_what_lies_over_the_embedded_model_opens_by_its_name():
+    assert PACKAGED == PACKAGED_MODELS
+    model = load(PACKAGED[1])
+    assert model.ref == PACKAGED[1] and model.folder.name == PACKAGED[1]
+    weights = load_file(model.folder / WEIGHTS)
+    parameters = dict(model.hf_model.named_parameters())
+    assert all(torch.equal(parameters[key], value.to(model.dtype)) for key, value in weights.items())

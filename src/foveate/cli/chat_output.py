@@ -73,10 +73,13 @@ def write_overlays(conversation: Conversation, answer: Answer) -> list[Path]:
 
 
 def _overlay_path(source: str, number: int) -> Path:
-    """`cat-kept.png` for `photos/cat.jpg`; `picture-2-kept.png` for one without a file's name."""
+    """`cat-kept.png` for `photos/cat.jpg`; `picture-2-kept.png` for one without a file's name.
+
+    The source is a name for messages: of a long path the middle is left out.
+    """
     named = Path(source)
-    stem = named.stem if named.suffix and named.is_file() else f"picture-{number}"
-    return Path(f"{stem}-kept.png")
+    is_name = named.suffix[1:].isalnum() and "…" not in named.name and not source.startswith("data:")
+    return Path(f"{named.stem if is_name else f'picture-{number}'}-kept.png")
 
 
 def as_object(
