@@ -1,7 +1,7 @@
 """What tells one model and one code from another: digests of weights, of what lies beside them, and of sources.
 
 Owns how the three are worked out; results, kept answers, draft heads and a server's fingerprint compare them. All are
-of content: neither a folder's name nor a file's date counts. Knows no results and, but for overlays, imports no torch.
+of content: neither a folder's name nor a file's date counts. Knows no results and imports no torch.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _folders(model: VisionLanguageModel | Path) -> list[Path]:
     folder = model if isinstance(model, Path) else model.folder
     if not (folder / OVERLAY).is_file():
         return [folder]
-    from foveate.models.overlay import Overlay  # with torch, which a list of models does without
+    from foveate.models.overlay import Overlay  # it needs this module
 
     overlay = Overlay.of(folder)
     assert overlay is not None, "its card is there"

@@ -11,13 +11,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from foveate.errors import ModelError
 from foveate.models.checkpoint_files import OVERLAY
 from foveate.models.digest import weights_digest
+
+if TYPE_CHECKING:
+    import torch
 
 CARD, WEIGHTS = OVERLAY, "model.safetensors"
 
@@ -60,13 +61,13 @@ class Overlay:
                 fix="Train it again over this base, or bring back the other.",
             )
 
-    @torch.no_grad()
     def apply(self, model: Any) -> None:
         """Puts the tensors in their places.
 
         Raises:
             ModelError: a name or a shape that the base has not.
         """
+        import torch  # here, so that a list of models does without it
         from safetensors.torch import load_file
 
         places = dict(model.named_parameters())
@@ -77,11 +78,13 @@ class Overlay:
                     why=f"there is no {name} of shape {tuple(value.shape)} in it",
                     fix="Use the base that it was made over.",
                 )
-            places[name].copy_(value)
+            with torch.no_grad():
+                places[name].copy_(value)
 
 
 def write(folder: Path, *, base: str, base_folder: Path, tensors: Mapping[str, torch.Tensor]) -> Path:
     """Writes an overlay with `tensors` under the base's names, in float16."""
+    import torch
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
